@@ -1,0 +1,134 @@
+"""Teach a teacher, distil students over seeds, run the baselines, and write one JSON of results.
+
+    python benchmarks/accuracy.py dfad-mnist-light --data FOLDER --seeds 0 1 2
+
+Everything goes through the command line a user has. Each part is a run folder, so the same line again resumes.
+"""
+
+import argparse
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datafree import cli, load, record
+from datafree.runtime import Runtime
+from datafree.transfer import Batch, TransferSet
+from datafree.verbs import evaluate
+
+NOISE_IMAGES = 60_000
+STORED = "stored-mnist"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A row of the README's table."""
+
+    recipe: str
+    task: str
+    data: str  # FOLDER/{data}_train.npz and {data}_test.npz
+    teacher: str
+    student: str
+    teach: str  # flags of `datafree teach`
+    paper: dict[str, Any]
+
+
+_DFAD = "Fang et al. 2019, arXiv 1912.11006, authors' README"
+EXPERIMENTS = {
+    "dfad-mnist-light": Experiment(
+        recipe="dfad-mnist-light",
+        task="MNIST",
+        data="mnist",
+        teacher="lenet5",
+        student="lenet5-half",
+        teach="--inputs 1x32x32 --epochs 15 --weight-decay 3e-3",
+        paper={"value": 98.3, "kind": "best epoch", "source": _DFAD},
+    ),
+    "dfad-fashion-mnist": Experiment(
+        recipe="dfad-mnist-light",
+        task="Fashion-MNIST",
+        data="fashion_mnist",
+        teacher="lenet5",
+        student="lenet5-half",
+        teach="--inputs 1x32x32 --epochs 15 --weight-decay 3e-3",
+        paper={"value": None, "kind": "best epoch", "source": "no number published"},
+    ),
+}
+
+
+def main() -> None:
+    """Run one experiment."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=EXPERIMENTS)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the .npz files")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the run folders lie (default runs)")
+    arguments = parser.parse_args()
+    experiment, folder = EXPERIMENTS[arguments.name], arguments.runs / arguments.name
+    train, test = (arguments.data / f"{experiment.data}_{split}.npz" for split in ("train", "test"))
+    teacher = folder / "teacher.safetensors"
+    if not teacher.exists():
+        _datafree(f"teach {train} --arch {experiment.teacher} {experiment.teach} --seed 0 --out {teacher}")
+    noise = _noise(folder / "noise.safetensors", teacher)
+
+    def distilled(name: str, flags: str) -> dict[str, Any]:
+        _datafree(f"distill {teacher} --student {experiment.student} --out {folder / name} --eval {test} {flags}")
+        found: dict[str, Any] = json.loads((folder / name / "run.json").read_text(encoding="utf-8"))["results"]
+        return found
+
+    real = distilled("kd-real", f"--recipe {STORED} --method.path {train}")
+    blind = distilled("kd-noise", f"--recipe {STORED} --method.path {noise} --method.crop 0")
+    runs = []
+    for seed in arguments.seeds:
+        row = distilled(f"seed-{seed}", f"--recipe {experiment.recipe} --seed {seed}")
+        runs.append(
+            {
+                "seed": seed,
+                "last": row["student_accuracy"],
+                "best_epoch": row["best_accuracy_oracle"],
+                "rounds": row["rounds"],
+                "wall_s": row["wall_s"],
+                "cpu_s": row["cpu_s"],
+                "peak_mb": row["peak_mb"],
+            }
+        )
+    result = {
+        "recipe": experiment.recipe,
+        "task": experiment.task,
+        "teacher_arch": experiment.teacher,
+        "student_arch": experiment.student,
+        "command": f"python benchmarks/accuracy.py {arguments.name} --data FOLDER --seeds {shlex.join(map(str, arguments.seeds))}",
+        "teacher_command": f"datafree teach TRAIN --arch {experiment.teacher} {experiment.teach}",
+        "machine": Runtime("cpu").machine(),
+        "versions": record.versions(),
+        "paper": experiment.paper,
+        "teacher": evaluate(teacher, str(test), device="cpu").accuracy,
+        "baselines": {"kd_real": real["student_accuracy"], "kd_noise": blind["student_accuracy"]},
+        "runs": runs,
+    }
+    out = Path(__file__).parent / "results" / f"{arguments.name}.json"
+    out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(f"wrote {out}")
+
+
+def _datafree(line: str) -> None:
+    print(f"$ datafree {line}", flush=True)
+    if status := cli.main(shlex.split(line)):
+        raise SystemExit(status)
+
+
+def _noise(path: Path, teacher: Path) -> Path:
+    """A set of standard normal noise, in the teacher's network units."""
+    if not path.exists():
+        inputs = load(teacher).card.inputs
+        noise = TransferSet(inputs, keep=NOISE_IMAGES)
+        noise.add(Batch(torch.randn(NOISE_IMAGES, *inputs.shape, generator=torch.Generator().manual_seed(0))))
+        noise.save(path, provenance="none")
+    return path
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Distil a trained network into a smaller one without any training data."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datafree.methods.dfad import DFAD
+    from datafree.methods.stored import Stored
+    from datafree.network import Card, Network, build, load, pack
+    from datafree.plan import Plan
+    from datafree.recipes import RECIPES, Recipe
+    from datafree.spec import InputSpec
+    from datafree.transfer import TransferSet
+    from datafree.verbs import distill, evaluate
+
+__version__ = "0.1.0"
+
+# Public name -> its module. Loaded on first use, so that `datafree --help` need not wait for torch.
+_HOMES = {
+    "DFAD": "methods.dfad",
+    "Stored": "methods.stored",
+    "Card": "network",
+    "Network": "network",
+    "build": "network",
+    "load": "network",
+    "pack": "network",
+    "Plan": "plan",
+    "RECIPES": "recipes",
+    "Recipe": "recipes",
+    "InputSpec": "spec",
+    "TransferSet": "transfer",
+    "distill": "verbs",
+    "evaluate": "verbs",
+}
+
+__all__ = [
+    "DFAD",
+    "RECIPES",
+    "Card",
+    "InputSpec",
+    "Network",
+    "Plan",
+    "Recipe",
+    "Stored",
+    "TransferSet",
+    "build",
+    "distill",
+    "evaluate",
+    "load",
+    "pack",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'datafree' has no attribute {name!r}")
+    return getattr(import_module(f"datafree.{_HOMES[name]}"), name)

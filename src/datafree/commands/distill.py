@@ -1,0 +1,156 @@
+"""`datafree distill`, whose flags are made for the recipe that it is called with."""
+
+import json
+from collections.abc import Callable
+from copy import copy
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from pydantic import create_model
+
+from datafree import verbs
+from datafree.commands.arguments import EvalData, Packages
+from datafree.method import Method
+from datafree.methods.dfad import DFAD
+from datafree.network import load
+from datafree.plan import Plan
+from datafree.recipes import RECIPES, Recipe, find_recipe, recipe_from
+from datafree.runtime import Precision
+from datafree.settings import Settings
+
+
+def distill_command(tokens: list[str]) -> Callable[..., None]:
+    """The distill command with the flags and defaults of the recipe that `tokens` name."""
+    config = _value(tokens, "--config")
+    name = _value(tokens, "--recipe")
+    if config:
+        settings = _read_config(Path(config))
+        recipe = recipe_from(settings)
+    else:
+        settings = {}
+        recipe = find_recipe(name) if name else Recipe(DFAD(), Plan(), "defaults of DFAD")
+    return _distill_with(recipe, settings, named=bool(name or config))
+
+
+def without_flags() -> None:
+    """Stands in the table of `datafree --help`; the command itself is made by `distill_command`."""
+
+
+def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Callable[..., None]:
+    student_default = settings.get("student", {}).get("architecture")
+    default_precision, default_seed = settings.get("precision", "fp32"), settings.get("seed", 0)
+
+    def command(
+        teacher: Path,
+        *,
+        student: str | None = student_default,
+        recipe_name: Annotated[str | None, Parameter(name="--recipe")] = None,
+        config: Path | None = None,
+        out: Path | None = None,
+        eval_data: EvalData = None,
+        method: Method | None = None,
+        plan: Plan | None = None,
+        device: str = "auto",
+        precision: Precision = default_precision,
+        seed: int = default_seed,
+        dry_run: bool = False,
+        tensorboard: bool = False,
+        allow_code: Packages = (),
+    ) -> None:
+        """Teach a student what a teacher knows, without its data; the same line again resumes.
+
+        The --method flags are those of the recipe's method: name a recipe to see them with its defaults.
+
+        Parameters
+        ----------
+        teacher
+            A network file; make one with datafree pack or datafree teach.
+        student
+            The student's architecture: a name of ours, or timm:NAME.
+        recipe_name
+            Named settings with their source; this or --config is needed.
+        config
+            The run.json of an earlier run, whose settings are taken.
+        out
+            The run's folder: log.csv, images, checkpoint, student.safetensors, run.json.
+        eval_data
+            Labelled data to report accuracy on; the student is never chosen by it.
+        method
+            Settings of the method.
+        plan
+            Settings of the training.
+        device
+            auto, cpu, cuda, cuda:1, ...
+        precision
+            fp32, or bf16 autocast.
+        seed
+            Seed of everything random.
+        dry_run
+            Go once through every phase at the smallest size, then stop.
+        tensorboard
+            Also write TensorBoard event files into the run's folder.
+        allow_code
+            Packages whose code may be imported and called to build the teacher.
+        """
+        if not named:
+            raise ValueError(f"Name a recipe with --recipe: {', '.join(RECIPES)}; or give --config RUN/run.json.")
+        if student is None or (out is None and not dry_run):
+            raise ValueError("A run needs " + ("--student NAME." if student is None else "a folder, --out RUN."))
+        given = Recipe(
+            type(recipe.method)(**method.model_dump()) if method else recipe.method,
+            Plan(**plan.model_dump()) if plan else recipe.plan,
+            recipe.source,
+        )
+        network = load(teacher, allow_code)
+        if dry_run:
+            verbs.rehearse(
+                network, student, given, eval_data=eval_data, device=device, precision=precision, seed=seed, quiet=True
+            )
+            print("dry run passed: synthesis, student steps, checkpoint, resume, evaluation and student file")
+            return
+        assert out is not None
+        verbs.distill(
+            network, student, recipe=given, out=out, eval_data=eval_data, device=device, precision=precision, seed=seed,
+            tensorboard=tensorboard,
+        )  # fmt: skip
+        _tell(out)
+
+    command.__annotations__ |= {"method": _preset(recipe.method) | None, "plan": _preset(recipe.plan) | None}
+    return command
+
+
+def _preset(settings: Settings) -> type[Settings]:
+    """A subclass of `settings`' class with its values as defaults, so that flags and help show those of the recipe."""
+    fields: dict[str, Any] = {}
+    for name, field in type(settings).model_fields.items():
+        preset = copy(field)
+        preset.default = getattr(settings, name)
+        fields[name] = (field.annotation, preset)
+    return create_model(type(settings).__name__, __base__=type(settings), **fields)
+
+
+def _value(tokens: list[str], flag: str) -> str | None:
+    """The value of `flag` among `tokens`, in either form."""
+    for i, token in enumerate(tokens):
+        if token == flag and i + 1 < len(tokens):
+            return tokens[i + 1]
+        if token.startswith(f"{flag}="):
+            return token.partition("=")[2]
+    return None
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        identity = json.loads(path.read_text(encoding="utf-8"))["identity"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not the run.json of a run ({error}); give one that datafree distill wrote.") from error
+    return dict(identity)
+
+
+def _tell(out: Path) -> None:
+    """The end of a run on screen."""
+    results = json.loads((out / "run.json").read_text(encoding="utf-8"))["results"]
+    print(f"finished: {out / 'student.safetensors'} after {results['rounds']} rounds, {results['wall_s']:.0f} s")
+    if "student_accuracy" in results:
+        print(f"teacher {results['teacher_accuracy']:.2f} %  student {results['student_accuracy']:.2f} % (the last one)")

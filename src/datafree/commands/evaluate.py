@@ -1,0 +1,30 @@
+"""`datafree evaluate`."""
+
+from pathlib import Path
+
+from datafree import verbs
+from datafree.commands.arguments import Packages
+from datafree.network import load
+
+
+def evaluate(network: Path, *, data: str, against: Path | None = None, device: str = "auto", allow_code: Packages = ()) -> None:
+    """Accuracy of a network on labelled data, and agreement with another network.
+
+    Parameters
+    ----------
+    network
+        A network file.
+    data
+        An .npz (images, labels), a folder with one folder a class, or torchvision:SET:ROOT.
+    against
+        Another network file: how often both choose the same class.
+    device
+        auto, cpu, cuda, cuda:1, ...
+    allow_code
+        Packages whose code may be imported and called to build the networks.
+    """
+    other = load(against, allow_code) if against else None
+    score = verbs.evaluate(load(network, allow_code), data, against=other, device=device)
+    print(f"accuracy {score.accuracy:.2f} % on {score.images:,} images")
+    if score.agreement is not None:
+        print(f"agreement {score.agreement:.2f} % with {against}")

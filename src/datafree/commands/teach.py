@@ -1,0 +1,65 @@
+"""`datafree teach`."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from datafree import teaching, verbs
+from datafree.commands.arguments import EvalData, shape_of
+from datafree.data import load_labelled
+from datafree.network import Card, Network, build, parameters
+from datafree.runtime import Precision, Runtime
+from datafree.teaching import Lesson
+
+
+def teach(
+    data: str,
+    *,
+    arch: str,
+    out: Path,
+    lesson: Annotated[Lesson, Parameter(name="*")] = Lesson(),  # noqa: B008 - frozen
+    inputs: str | None = None,
+    eval_data: EvalData = None,
+    device: str = "auto",
+    precision: Precision = "fp32",
+    seed: int = 0,
+) -> None:
+    """Train a teacher on labelled data.
+
+    Parameters
+    ----------
+    data
+        An .npz (images, labels), a folder with one folder a class, or torchvision:SET:ROOT:train.
+    arch
+        The architecture: a name of ours, or timm:NAME.
+    out
+        The network file to write.
+    inputs
+        CHANNELSxHEIGHTxWIDTH to resize images to; left out: as they are.
+    eval_data
+        Labelled data to report the accuracy on at the end.
+    device
+        auto, cpu, cuda, cuda:1, ...
+    precision
+        fp32, or bf16 autocast.
+    seed
+        Seed of the initial weights and of the order of images.
+    """
+    runtime = Runtime(device, precision, seed)
+    labelled = load_labelled(data)
+    spec = teaching.describe(labelled, shape_of(inputs) if inputs else None)
+    labelled = labelled.fitted(spec.shape, labelled.classes)
+    began = time.monotonic()
+
+    def tell(epoch: int, loss: float) -> None:
+        print(f"epoch {epoch}/{lesson.epochs}  loss {loss:.4f}  {time.monotonic() - began:.0f} s", flush=True)
+
+    with runtime.seeded():
+        module = teaching.teach(build(arch, spec, labelled.classes), labelled, spec, lesson, runtime, tell)
+    history = {"event": "taught", "data": Path(data).name, "epochs": lesson.epochs, "seed": seed}
+    card = Card(architecture=arch, classes=labelled.classes, inputs=spec, history=(history,))
+    Network(module, card).save(out)
+    score = f", accuracy {verbs.evaluate(out, eval_data, device=device).accuracy:.2f} %" if eval_data else ""
+    print(f"{out}: {arch}, {parameters(module):,} weights{score}")

@@ -1,0 +1,19 @@
+"""Pure losses. The class axis is dim 1, so images [B, K] and segmentations [B, K, H, W] share each formula."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def logit_gap(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean absolute difference of raw logits over every element (DFAD, arXiv 1912.11006, and its code), in fp32."""
+    return (student.float() - teacher.float()).abs().mean()
+
+
+def kd(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Knowledge distillation (Hinton et al., arXiv 1503.02531): T^2 KL(teacher / T || student / T).
+
+    Both are raw logits with the classes in dim 1; mean over batch and positions, in fp32.
+    """
+    log_q = F.log_softmax(student.float() / temperature, dim=1)
+    log_p = F.log_softmax(teacher.float() / temperature, dim=1)
+    return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1).mean() * temperature**2

@@ -1,0 +1,141 @@
+"""What a data-free method is: frozen settings that start a synthesizer, and the synthesizer's three verbs."""
+
+import copy
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from datafree.runtime import Runtime, evaluating, fastest_layout
+from datafree.settings import Settings
+from datafree.spec import InputSpec
+from datafree.taps import first_non_finite
+from datafree.transfer import Batch
+
+
+class Stateful(Protocol):
+    """What survives a restart by giving and taking a state dict of tensors and plain values."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+
+
+class Teacher(nn.Module):
+    """A frozen private copy of the user's teacher, which is never touched; counts the images it is asked about.
+
+    Gradients pass through to the inputs, none are kept for the weights, and it stays in eval mode whatever is said.
+    """
+
+    def __init__(self, network: nn.Module, runtime: Runtime):
+        super().__init__()
+        self.network = fastest_layout(copy.deepcopy(network).to(runtime.device)).requires_grad_(False)
+        self.runtime = runtime
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.runtime.counts["teacher_queries"] += len(x)
+        return self.network(x)  # type: ignore[no-any-return]
+
+    def train(self, mode: bool = True) -> "Teacher":
+        super().train(False)
+        return self
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Who teaches, who learns, on what inputs."""
+
+    teacher: Teacher
+    student: nn.Module
+    inputs: InputSpec
+    classes: int
+    task: str = "classification"
+
+    def check(self) -> None:
+        """Pass two inputs of noise through both networks.
+
+        Raises `ValueError` where one refuses the shape, they answer in other shapes than [2, classes], or the teacher's
+        answer holds a NaN or an infinity.
+        """
+        answers = {
+            name: probe(name, net, self.inputs) for name, net in (("teacher", self.teacher.network), ("student", self.student))
+        }
+        for name, answer in answers.items():
+            if answer.shape[1] != self.classes:
+                raise ValueError(
+                    f"The {name} tells {answer.shape[1]} classes apart and the teacher's card {self.classes}; "
+                    "build it for the same number."
+                )
+        if not answers["teacher"].isfinite().all():
+            layer = first_non_finite(self.teacher.network, _noise(self.teacher.network, self.inputs))
+            raise ValueError(
+                f"The teacher's outputs for noise are not finite, first in layer {layer!r}; check its weights, mean and std."
+            )
+
+
+def probe(name: str, network: nn.Module, inputs: InputSpec) -> Tensor:
+    """What `network` answers to two inputs of noise, [2, classes]; its modes are restored.
+
+    Raises `ValueError` where it refuses the shape, or does not answer with one row of logits an input.
+    """
+    try:
+        with torch.no_grad(), evaluating(network):
+            answer = network(_noise(network, inputs))
+    except (RuntimeError, ValueError, IndexError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"The {name} refuses inputs of {inputs}: {reason}. Pass the shape that it was made for.") from error
+    if not isinstance(answer, Tensor) or answer.dim() != 2 or len(answer) != 2:
+        seen = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        raise ValueError(
+            f"The {name} answers two inputs with {seen}, not [2, classes]; give a network that answers with logits."
+        )
+    return answer
+
+
+def _noise(network: nn.Module, inputs: InputSpec) -> Tensor:
+    weight = next(network.parameters(), torch.empty(0))
+    return torch.randn(2, *inputs.shape, generator=torch.Generator().manual_seed(0)).to(weight.device)
+
+
+class Synthesizer(ABC):
+    """A method at work on one problem."""
+
+    @abstractmethod
+    def synthesize(self, n: int) -> Batch:
+        """`n` inputs for the student to look at next, detached."""
+
+    @abstractmethod
+    def loss(self, student: nn.Module, batch: Batch) -> Tensor:
+        """What the student minimises on `batch`, a scalar."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Stateful]:
+        """Every part that must survive a restart, by name."""
+
+    def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
+        """Optimizers of the method's own whose rates follow the plan's schedule."""
+        return ()
+
+    def provenance(self) -> str:
+        """Which real data the inputs come from; `none` where the method is data-free."""
+        return "none"
+
+
+class Method(Settings, ABC):
+    """Frozen, validated settings of a data-free method; each field is a flag of the command line."""
+
+    @abstractmethod
+    def start(self, problem: Problem, runtime: Runtime) -> Synthesizer:
+        """Begin work on `problem`. Raises `ValueError` for what the method cannot serve."""
+
+    def rehearsal(self) -> "Method":
+        """The same settings at the smallest size, for a dry run."""
+        return self
+
+    def files(self) -> tuple[Path, ...]:
+        """Files whose bytes the method reads, so that a changed file is not taken for the same run."""
+        return ()

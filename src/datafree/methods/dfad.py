@@ -1,0 +1,94 @@
+"""DFAD: data-free adversarial distillation (Fang et al., arXiv 1912.11006).
+
+A generator and the student play a min-max game around the frozen teacher: the generator raises the gap between the two
+networks' logits, the student lowers it on fresh fakes. No real data, no labels, no class priors, no batch-norm statistics.
+"""
+
+import contextlib
+from typing import Literal
+
+import torch
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from datafree.losses import logit_gap
+from datafree.method import Method, Problem, Stateful, Synthesizer
+from datafree.nets.generators import GENERATORS
+from datafree.runtime import Runtime, evaluating, fastest_layout, frozen
+from datafree.transfer import Batch
+
+
+class DFAD(Method):
+    """Settings of DFAD; the defaults are the CIFAR ones of the authors' code."""
+
+    latent: PositiveInt = 256
+    """Size of the noise z, numbers."""
+    generator: Literal["upsample", "dcgan"] = "upsample"
+    """upsample: the paper's generator for 32x32 (sides in multiples of 4); dcgan: the one for 128x128 (of 16)."""
+    width: PositiveInt = 128
+    """Channels of the generator; the paper's are 128 (upsample) and 64 (dcgan)."""
+    batch: PositiveInt = 256
+    """Images in one pass of the generator, whose batch norm sees them together."""
+    lr: PositiveFloat = 1e-3
+    """Learning rate of the generator's Adam."""
+    ascents: PositiveInt = 1
+    """Steps of the generator in a round."""
+    objective: Literal["gap", "log-gap"] = "gap"
+    """What the generator raises: the gap, or log(1 + gap), the paper's choice for segmentation."""
+    student_eval_in_generator_step: bool = False
+    """Keep the student's batch norm still while the generator learns; the authors' code lets it move."""
+
+    def start(self, problem: Problem, runtime: Runtime) -> "Adversary":
+        """Begin with a fresh generator. Raises `ValueError` for a task or an image size that it does not serve."""
+        if problem.task != "classification":
+            raise ValueError(f"dfad serves classification so far, not {problem.task}.")
+        return Adversary(self, problem, runtime)
+
+    def rehearsal(self) -> "DFAD":
+        return self.model_copy(update={"batch": min(self.batch, 8)})
+
+
+class Adversary(Synthesizer):
+    """DFAD at work: a generator that looks for inputs on which student and teacher differ."""
+
+    def __init__(self, settings: DFAD, problem: Problem, runtime: Runtime):
+        self.settings, self.problem, self.runtime = settings, problem, runtime
+        generator = GENERATORS[settings.generator](problem.inputs.shape, settings.latent, settings.width)
+        self.generator = fastest_layout(generator.to(runtime.device)).train()
+        self.optimizer = torch.optim.Adam(self.generator.parameters(), settings.lr, fused=True)
+
+    def synthesize(self, n: int) -> Batch:
+        """Move the generator up the gap, then n fresh fakes from new noise."""
+        # The authors' code takes the student's steps first, then the generator's; opening the round with the
+        # generator's step is the same cycle, begun one step earlier.
+        for _ in range(self.settings.ascents):
+            self._ascend()
+        sizes = [min(self.settings.batch, n - done) for done in range(0, n, self.settings.batch)]
+        with torch.no_grad():
+            return Batch(torch.cat([self._fakes(size) for size in sizes]))
+
+    def loss(self, student: nn.Module, batch: Batch) -> Tensor:
+        """The gap on these fakes: mean |S(x) - T(x)| of raw logits."""
+        with torch.no_grad():
+            target = self.problem.teacher(batch.x)
+        return logit_gap(student(batch.x), target)
+
+    def state(self) -> dict[str, Stateful]:
+        return {"generator": self.generator, "optimizer": self.optimizer}
+
+    def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
+        return (self.optimizer,)
+
+    def _fakes(self, n: int) -> Tensor:
+        with self.runtime.autocast():
+            return self.generator(self.runtime.noise(n, self.settings.latent)).float()  # type: ignore[no-any-return]
+
+    def _ascend(self) -> None:
+        """One Adam step on the generator against the gap; the gradient flows through both networks into the fakes."""
+        student, teacher = self.problem.student, self.problem.teacher
+        still = evaluating(student) if self.settings.student_eval_in_generator_step else contextlib.nullcontext()
+        with frozen(student), still, self.runtime.autocast():
+            x = self._fakes(self.settings.batch)
+            gap = logit_gap(student(x), teacher(x))
+        self.runtime.minimize(-torch.log1p(gap) if self.settings.objective == "log-gap" else -gap, self.optimizer)
+        self.runtime.note("generator_gap", gap)

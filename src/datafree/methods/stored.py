@@ -1,0 +1,91 @@
+"""Plain distillation on inputs that already exist: a transfer set, an `.npz`, or a folder of unlabelled images."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import NonNegativeInt, PositiveFloat
+from torch import Tensor, nn
+
+from datafree.augment import random_crop, random_flip
+from datafree.losses import kd
+from datafree.method import Method, Problem, Stateful, Synthesizer
+from datafree.runtime import Runtime
+from datafree.transfer import Batch, read_pixels
+
+
+class Stored(Method):
+    """Settings of distillation on a stored set. Labels, where the set has some, are not looked at."""
+
+    path: Path
+    """The set: a transfer set (.safetensors), an .npz with `images`, or a folder of images."""
+    temperature: PositiveFloat = 4.0
+    """Softens both networks' logits; the loss is scaled by its square."""
+    crop: NonNegativeInt = 0
+    """Random shift of each image by up to this many pixels; what comes in is zero (the mean)."""
+    flip: bool = False
+    """Mirror images left to right at random."""
+
+    def start(self, problem: Problem, runtime: Runtime) -> "Slices":
+        """Read the set. Raises `ValueError` where it cannot be read, or holds no image."""
+        return Slices(self, problem, runtime)
+
+    def files(self) -> tuple[Path, ...]:
+        return (self.path,)
+
+
+class Slices(Synthesizer):
+    """A stored set at work: it is dealt out in a new order each time it has been gone through."""
+
+    def __init__(self, settings: Stored, problem: Problem, runtime: Runtime):
+        self.settings, self.problem, self.runtime = settings, problem, runtime
+        pixels, self._provenance = read_pixels(settings.path, problem.inputs)
+        if not len(pixels):
+            raise ValueError(f"{settings.path} holds no image; name a set with some.")
+        self.pixels = pixels.to(runtime.device)
+        self.deck = Deck(len(pixels), runtime)
+
+    def synthesize(self, n: int) -> Batch:
+        """The next n images of the shuffled set, augmented."""
+        x = self.problem.inputs.to_network(self.pixels[self.deck.deal(n)])
+        if self.settings.crop:
+            x = random_crop(x, self.settings.crop, self.runtime.random)
+        if self.settings.flip:
+            x = random_flip(x, self.runtime.random)
+        return Batch(x)
+
+    def loss(self, student: nn.Module, batch: Batch) -> Tensor:
+        """Knowledge distillation at the set temperature, the teacher asked anew."""
+        with torch.no_grad():
+            target = self.problem.teacher(batch.x)
+        return kd(student(batch.x), target, self.settings.temperature)
+
+    def state(self) -> dict[str, Stateful]:
+        return {"deck": self.deck}
+
+    def provenance(self) -> str:
+        return self._provenance
+
+
+class Deck:
+    """The numbers 0..size-1 dealt without replacement, shuffled anew when they run out."""
+
+    def __init__(self, size: int, runtime: Runtime):
+        self.size, self.runtime = size, runtime
+        self.rest = torch.empty(0, dtype=torch.int64, device=runtime.device)
+
+    def deal(self, n: int) -> Tensor:
+        """The next n indices [n], on the device."""
+        while len(self.rest) < n:
+            fresh = torch.randperm(self.size, generator=self.runtime.random, device=self.rest.device)
+            self.rest = torch.cat([self.rest, fresh])
+        hand, self.rest = self.rest[:n], self.rest[n:]
+        return hand
+
+    def state_dict(self) -> dict[str, Any]:
+        """The undealt rest."""
+        return {"rest": self.rest.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        self.rest = state["rest"].to(self.rest.device)

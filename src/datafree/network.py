@@ -1,0 +1,252 @@
+"""Network files: a network file in, a network file out; weights as safetensors, a card that says what they are."""
+
+import importlib
+import json
+import os
+import pickle
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from datafree.files import header_of, replace_atomically
+from datafree.nets.classifiers import CLASSIFIERS
+from datafree.settings import Settings, explain
+from datafree.spec import InputSpec
+
+MAX_CARD = 64 * 2**10  # bytes of a card's JSON
+_TIMM_LOADS = ("pretrained", "checkpoint", "cache")  # beginnings of timm options that fetch or read other files
+
+Option = bool | int | float | str
+
+
+class Card(Settings):
+    """The label on a network file: everything needed to build the network again, and how it came to be."""
+
+    format: Literal[1] = 1
+    """Version of this label."""
+    architecture: str = Field(max_length=200)
+    """A name of ours, `timm:NAME`, or `package.module:factory`."""
+    options: dict[str, Option] = Field(default_factory=dict, max_length=64)
+    """Keyword arguments of the factory."""
+    classes: int = Field(ge=2, le=1_000_000)
+    """Number of classes, the size of dim 1 of the answer."""
+    task: Literal["classification"] = "classification"
+    """What the answer means."""
+    inputs: InputSpec
+    """Shape and scaling of one input."""
+    history: tuple[dict[str, Option], ...] = Field((), max_length=100)
+    """What happened to the weights, oldest first."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A module and its card."""
+
+    module: nn.Module
+    card: Card
+
+    def save(self, path: str | Path) -> None:
+        """Write weights and card as one safetensors file, atomically."""
+        tensors = {name: value.detach().cpu().contiguous().clone() for name, value in self.module.state_dict().items()}
+        label = {"datafree.card": self.card.model_dump_json()}
+        replace_atomically(Path(path), lambda temporary: save_file(tensors, temporary, metadata=label))
+
+
+def read_card(path: str | Path) -> Card:
+    """The card of a network file, without its weights. Raises `ValueError` where it is none of ours."""
+    label = header_of(_existing(path)).get("datafree.card")
+    if label is None:
+        raise ValueError(f"{path} has no card; make a network file of it with `datafree pack`.")
+    if len(label) > MAX_CARD:
+        raise ValueError(f"The card of {path} has {len(label)} bytes, more than {MAX_CARD}; it is not one of ours.")
+    try:
+        return Card.model_validate_json(label)
+    except ValidationError as error:
+        raise ValueError(f"The card of {path} is not valid: {explain(error)}") from error
+
+
+def load(path: str | Path, allow_code: Collection[str] = ()) -> Network:
+    """Read a network file. Building a factory outside our tables and timm's imports and calls it, so its package must be
+    named in `allow_code`. Raises `ValueError` for a file that is none, or whose weights do not fit its card.
+    """
+    card = read_card(path)
+    module = build(card.architecture, card.inputs, card.classes, card.options, allow_code)
+    _fill(module, read_weights(path), card.architecture, path)
+    return Network(module.eval(), card)
+
+
+def pack(
+    weights: str | Path,
+    architecture: str,
+    inputs: InputSpec | None = None,
+    classes: int | None = None,
+    options: Mapping[str, Option] | None = None,
+    allow_code: Collection[str] = (),
+) -> Network:
+    """Weights on disk plus what they are, as a `Network` ready to save.
+
+    `inputs` and `classes` may be left out for timm's networks, whose `pretrained_cfg` knows them. Raises `ValueError`
+    for missing, unexpected or misshapen keys, and for a file that needs unpickling code.
+    """
+    state = read_weights(weights)
+    if architecture.startswith("timm:") and (inputs is None or classes is None):
+        known_inputs, known_classes = _timm_description(architecture.removeprefix("timm:"))
+        inputs, classes = inputs or known_inputs, classes or known_classes
+    if inputs is None or classes is None:
+        missing = "--inputs" if inputs is None else "--classes"
+        raise ValueError(f"{architecture} does not say what it takes; pass {missing}.")
+    card = Card(
+        architecture=architecture,
+        options=dict(options or {}),
+        classes=classes,
+        inputs=inputs,
+        history=({"event": "packed", "from": Path(weights).name},),
+    )
+    module = build(architecture, inputs, classes, card.options, allow_code)
+    _fill(module, state, architecture, weights)
+    return Network(module.eval(), card)
+
+
+def build(
+    architecture: str,
+    inputs: InputSpec,
+    classes: int,
+    options: Mapping[str, Option] | None = None,
+    allow_code: Collection[str] = (),
+) -> nn.Module:
+    """A fresh network with random weights. Raises `ValueError` for a name that we do not know or may not import."""
+    options = dict(options or {})
+    if architecture in CLASSIFIERS:
+        return _call(architecture, CLASSIFIERS[architecture], inputs.shape, classes, options=options)
+    if architecture.startswith("timm:"):
+        return _build_timm(architecture.removeprefix("timm:"), inputs, classes, options)
+    if ":" in architecture:
+        return _call(architecture, _import_factory(architecture, allow_code), options=options)
+    raise ValueError(
+        f"No network is named {architecture!r}; ours: {', '.join(CLASSIFIERS)}; or pass timm:NAME, or package.module:factory."
+    )
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The state dict in a safetensors file or a `.pt`/`.pth`/`.th` file, the latter read with `weights_only=True` alone.
+
+    Looks inside `state_dict` and `model`, and drops the prefixes of DataParallel and torch.compile. Raises `ValueError`.
+    """
+    path = _existing(path)
+    if path.suffix == ".safetensors":
+        header_of(path)  # bounds the header, and tells a cut file in words
+        try:
+            tensors: dict[str, Tensor] = load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path} is not a readable safetensors file ({error}).") from error
+        return tensors
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} does not hold plain weights: reading it would run its code. Where you trust it, load it yourself and save "
+            "a state dict, torch.save(model.state_dict(), 'weights.pt'), then pack that."
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise ValueError(f"{path} is not a weights file that torch can read ({str(error).splitlines()[0]}).") from error
+    for key in ("state_dict", "model"):
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+    if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):
+        raise ValueError(f"{path} holds no state dict; save one with torch.save(model.state_dict(), 'weights.pt').")
+    for prefix in ("module.", "_orig_mod."):
+        if all(name.startswith(prefix) for name in found):
+            found = {name.removeprefix(prefix): value for name, value in found.items()}
+    return cast(dict[str, Tensor], found)
+
+
+def parameters(network: nn.Module) -> int:
+    """Number of weights of a network."""
+    return sum(weight.numel() for weight in network.parameters())
+
+
+def _existing(path: str | Path) -> Path:
+    if not Path(path).is_file():
+        raise ValueError(f"{os.fspath(path)} is not there; name a file that is.")
+    return Path(path)
+
+
+def _fill(module: nn.Module, state: dict[str, Tensor], architecture: str, path: str | Path) -> None:
+    """Load `state` into `module`, or say what does not fit."""
+    own = module.state_dict()
+    wrong = {
+        "missing": [name for name in own if name not in state],
+        "unexpected": [name for name in state if name not in own],
+        "misshapen": [
+            f"{name} ({list(state[name].shape)} in the file, {list(own[name].shape)} in the network)"
+            for name in own
+            if name in state and state[name].shape != own[name].shape
+        ],
+    }
+    complaints = [f"{len(names)} {kind}: {', '.join(names[:3])}" for kind, names in wrong.items() if names]
+    if complaints:
+        raise ValueError(
+            f"The weights in {path} do not fit {architecture}: {'; '.join(complaints)}. "
+            "Check --arch, --classes and --inputs, or rename the keys to the network's own."
+        )
+    module.load_state_dict(state)
+
+
+def _call(name: str, factory: Any, *arguments: Any, options: Mapping[str, Option]) -> nn.Module:
+    try:
+        module = factory(*arguments, **options)
+    except TypeError as error:
+        raise ValueError(f"{name} does not take these options ({error}); check --options.") from error
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"{name} gives a {type(module).__name__}, not a torch module; name a factory of networks.")
+    return module
+
+
+def _import_factory(architecture: str, allow_code: Collection[str]) -> Any:
+    module_name, _, name = architecture.partition(":")
+    package = module_name.partition(".")[0]
+    if package not in allow_code:
+        raise ValueError(
+            f"Building {architecture!r} imports and runs the code of package {package!r}; where you trust it, "
+            f"pass --allow-code {package}."
+        )
+    try:
+        return getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{architecture!r} cannot be imported ({error}); check the name and what is installed.") from error
+
+
+def _timm() -> Any:
+    try:
+        return importlib.import_module("timm")
+    except ImportError as error:
+        raise ValueError("timm is not installed; pip install 'datafree[vision]'.") from error
+
+
+def _build_timm(name: str, inputs: InputSpec, classes: int, options: Mapping[str, Option]) -> nn.Module:
+    timm = _timm()
+    if not timm.is_model(name.split(".")[0]):  # refuses hub and folder names, which would fetch or read other files
+        raise ValueError(f"timm has no network {name!r}; see timm.list_models().")
+    if loading := [key for key in options if key.startswith(_TIMM_LOADS)]:
+        raise ValueError(f"The option {loading[0]!r} makes timm read another file; pack the weights themselves instead.")
+    arguments = {"num_classes": classes, "in_chans": inputs.shape[0], **options}
+    return _call(f"timm:{name}", timm.create_model, name, options=arguments)
+
+
+def _timm_description(name: str) -> tuple[InputSpec, int]:
+    known = _timm().get_pretrained_cfg(name, allow_unregistered=True)
+    if known is None:
+        raise ValueError(f"timm knows no input description of {name!r}; pass --inputs, --mean, --std and --classes.")
+    return InputSpec(shape=known.input_size, mean=known.mean, std=known.std), known.num_classes
+
+
+def card_json(card: Card) -> str:
+    """A card as a person reads it."""
+    return json.dumps(card.model_dump(mode="json"), indent=2)

@@ -1,0 +1,73 @@
+"""How a student is trained: the settings that belong to the engine, whatever the method."""
+
+import math
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from datafree.settings import Settings
+
+
+class Plan(Settings):
+    """Rounds, steps and the student's optimizer. A round is one synthesis and `steps` steps of the student."""
+
+    rounds: PositiveInt = 2000
+    """Rounds of the whole run."""
+    steps: PositiveInt = 5
+    """Student steps in a round."""
+    batch: PositiveInt = 256
+    """Images in a student step."""
+    new: NonNegativeInt = 0
+    """Images asked of the method each round; 0: what the steps need, steps x batch."""
+    keep: NonNegativeInt = 0
+    """Newest images kept in an 8-bit pool that the steps draw from; 0: each round's own images, used once."""
+    warmup: NonNegativeInt = 0
+    """Rounds that only fill the pool, before the student's first step."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """The student's optimizer."""
+    lr: PositiveFloat = 0.1
+    """The student's learning rate at the start."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Momentum of sgd; adam ignores it."""
+    weight_decay: NonNegativeFloat = 5e-4
+    """L2 penalty on the student's weights."""
+    schedule: Literal["constant", "cosine", "steps"] = "constant"
+    """How learning rates (the student's and the method's own) fall over the run."""
+    milestones: tuple[PositiveInt, ...] = ()
+    """Rounds at which the `steps` schedule multiplies the rates by `decay`."""
+    decay: PositiveFloat = 0.1
+    """Factor of the `steps` schedule."""
+    average: float = Field(0.0, ge=0, lt=1)
+    """Decay per step of an exponential average of the student's weights, which is then what is returned; 0: the last."""
+    log_every: PositiveInt = 50
+    """Rounds between two lines of log.csv."""
+    save_every: PositiveInt = 250
+    """Rounds between two checkpoints: the most that a kill can cost."""
+    eval_every: NonNegativeInt = 50
+    """Rounds between two evaluations, where there is data to evaluate on; they only report. 0: at the end only."""
+    grid_every: NonNegativeInt = 500
+    """Rounds between two image grids; 0: at the end only."""
+
+    def rate(self, round_: int) -> float:
+        """Multiplier of every learning rate in round `round_`, counted from 0."""
+        if self.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * round_ / self.rounds))
+        if self.schedule == "steps":
+            return self.decay ** sum(round_ >= milestone for milestone in self.milestones)
+        return 1.0
+
+    def images(self) -> int:
+        """Images asked of the method in a round."""
+        return self.new or self.steps * self.batch
+
+    def rehearsal(self) -> "Plan":
+        """Two rounds of one small step each, saved, evaluated and drawn every time: every phase, in seconds."""
+        size = {
+            "rounds": 2,
+            "steps": 1,
+            "batch": min(self.batch, 8),
+            "new": min(self.new, 8),
+            "keep": min(self.keep, 16),
+        }
+        often = {"warmup": min(self.warmup, 1), "log_every": 1, "save_every": 1, "eval_every": 1, "grid_every": 1}
+        return self.model_copy(update=size | often)

@@ -1,0 +1,131 @@
+"""Named settings with their source."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datafree.method import Method
+from datafree.methods import METHODS
+from datafree.methods.dfad import DFAD
+from datafree.methods.stored import Stored
+from datafree.plan import Plan
+
+_DFAD = "Fang et al. 2019, arXiv 1912.11006, settings of the authors' code"
+_EPOCH = 50  # rounds: what DFAD's code calls an epoch
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A method and a plan that belong together, and where they come from."""
+
+    method: Method
+    plan: Plan
+    source: str
+
+    def settings(self) -> dict[str, Any]:
+        """Method and plan as plain values, the form in which `run.json` keeps them."""
+        name = next(name for name, kind in METHODS.items() if kind is type(self.method))
+        return {
+            "method": {"name": name, **self.method.model_dump(mode="json")},
+            "plan": self.plan.model_dump(mode="json"),
+        }
+
+    def rehearsal(self) -> "Recipe":
+        """The recipe at the smallest size, for a dry run."""
+        return Recipe(self.method.rehearsal(), self.plan.rehearsal(), self.source)
+
+
+def _dfad_cifar(data: str) -> Recipe:
+    """ResNet-34 to ResNet-18."""
+    return Recipe(
+        DFAD(latent=256, generator="upsample", width=128, batch=256, lr=1e-3),
+        Plan(
+            rounds=500 * _EPOCH,
+            steps=5,
+            batch=256,
+            lr=0.1,
+            weight_decay=5e-4,
+            schedule="steps",
+            milestones=(100 * _EPOCH, 200 * _EPOCH),
+            eval_every=_EPOCH,
+        ),
+        f"{_DFAD}, {data}",
+    )
+
+
+RECIPES: dict[str, Recipe] = {
+    "dfad-digits": Recipe(
+        DFAD(latent=32, generator="upsample", width=32, batch=128, lr=1e-3),
+        Plan(rounds=600, steps=5, batch=128, lr=0.05, schedule="cosine", average=0.99, eval_every=0, save_every=200),
+        "ours, for the demo: 8x8 digits in seconds",
+    ),
+    "dfad-mnist": Recipe(
+        DFAD(latent=100, generator="upsample", width=128, batch=512, lr=1e-3),
+        Plan(rounds=40 * _EPOCH, steps=5, batch=512, lr=0.01, weight_decay=1e-4, eval_every=_EPOCH),
+        f"{_DFAD}, MNIST",
+    ),
+    # Narrow generator, smaller batch, twice the student's steps and rate, cosine, averaging: minutes on a laptop.
+    "dfad-mnist-light": Recipe(
+        DFAD(latent=100, generator="upsample", width=16, batch=128, lr=1e-3),
+        Plan(
+            rounds=20 * _EPOCH,
+            steps=10,
+            batch=128,
+            lr=0.02,
+            weight_decay=1e-4,
+            schedule="cosine",
+            average=0.99,
+            eval_every=_EPOCH,
+        ),
+        "ours, dfad-mnist made light; docs/methods/dfad.md names each change",
+    ),
+    "dfad-cifar10": _dfad_cifar("CIFAR-10"),
+    "dfad-cifar100": _dfad_cifar("CIFAR-100"),
+    "dfad-caltech101": Recipe(
+        DFAD(latent=256, generator="dcgan", width=64, batch=64, lr=1e-3),
+        Plan(
+            rounds=300 * _EPOCH,
+            steps=5,
+            batch=64,
+            lr=0.05,
+            weight_decay=5e-4,
+            schedule="steps",
+            milestones=(100 * _EPOCH, 200 * _EPOCH),
+            eval_every=_EPOCH,
+        ),
+        f"{_DFAD}, Caltech101",
+    ),
+    "stored-mnist": Recipe(
+        Stored(path=Path("set.safetensors"), temperature=4.0, crop=2),
+        Plan(
+            rounds=100,
+            steps=100,
+            batch=128,
+            lr=0.05,
+            weight_decay=1e-4,
+            schedule="cosine",
+            log_every=2,
+            save_every=10,
+            eval_every=10,
+            grid_every=0,
+        ),
+        "ours: plain distillation (Hinton et al. 2015, arXiv 1503.02531) on a stored set",
+    ),
+}
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of that name. Raises `ValueError` with the names there are."""
+    if name not in RECIPES:
+        raise ValueError(f"No recipe is named {name!r}; there are: {', '.join(RECIPES)}.")
+    return RECIPES[name]
+
+
+def recipe_from(settings: dict[str, Any]) -> Recipe:
+    """The recipe that `Recipe.settings` wrote. Raises `ValueError` where a setting is missing or not valid."""
+    try:
+        method = dict(settings["method"])
+        kind = METHODS[method.pop("name")]
+        return Recipe(kind(**method), Plan(**settings["plan"]), "given back from a run")
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"These are not the settings of a run of ours ({error}); give the run.json of one.") from error

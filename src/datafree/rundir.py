@@ -1,0 +1,116 @@
+"""A run's folder: whose it is, its checkpoints, and how a run is taken up again."""
+
+import fcntl
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datafree.files import replace_atomically, write_text
+from datafree.method import Stateful
+
+STUDENT = "student.safetensors"  # the finished student's file in a run's folder
+
+
+class RunDir:
+    """The folder of one run: `run.json`, `log.csv`, `checkpoint.pt`, `images/`, `student.safetensors`.
+
+    `identity` is what makes a run this run (settings, teacher, student, seed). A folder holding another run, or anything
+    else, or one that another process is writing, is refused with `ValueError`.
+    """
+
+    def __init__(self, path: str | Path, identity: Mapping[str, Any]):
+        self.path = Path(path)
+        self.identity = json.loads(json.dumps(identity))  # as it will be read back
+        self.record: dict[str, Any] = {"status": "new", "identity": self.identity}
+        self._refuse_foreign()
+        self.images.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.path / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(f"Another process is running in {self.path}; wait for it, or name another folder.") from error
+
+    @property
+    def images(self) -> Path:
+        """Where the image grids lie."""
+        return self.path / "images"
+
+    @property
+    def log(self) -> Path:
+        """The log, one line each few rounds."""
+        return self.path / "log.csv"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run that lies here came to its end."""
+        return self.record["status"] == "finished" and (self.path / STUDENT).exists()
+
+    def write(self, facts: Mapping[str, Any]) -> None:
+        """Bring `run.json` up to date with `facts`."""
+        self.record |= facts
+        write_text(self.path / "run.json", json.dumps(self.record, indent=2) + "\n")
+
+    def save(self, round_: int, seconds: Mapping[str, float], parts: Mapping[str, Stateful]) -> None:
+        """Write everything that must survive, as of the border before round `round_`, atomically."""
+        state = {
+            "round": round_,
+            "seconds": dict(seconds),
+            "parts": {name: part.state_dict() for name, part in parts.items()},
+        }
+        replace_atomically(self.path / "checkpoint.pt", lambda temporary: torch.save(state, temporary))
+
+    def restore(self, parts: Mapping[str, Stateful]) -> tuple[int, dict[str, float]]:
+        """Take up the last checkpoint: the round to go on with and the seconds spent; (0, {}) where there is none."""
+        file = self.path / "checkpoint.pt"
+        if not file.exists():
+            return 0, {}
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(state["parts"][name])
+        return state["round"], state["seconds"]
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        self._lock.close()
+
+    def _refuse_foreign(self) -> None:
+        file = self.path / "run.json"
+        if not file.exists():
+            if self.path.exists() and any(p.name not in (".lock", "images") for p in self.path.iterdir()):
+                raise ValueError(f"{self.path} holds something that is not a run of ours; name a new folder.")
+            return
+        try:
+            self.record = json.loads(file.read_text(encoding="utf-8"))
+            there = flatten(self.record["identity"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{file} is not a run.json of ours ({error}); name a new folder.") from error
+        here = flatten(self.identity)
+        changed = [key for key in {**there, **here} if there.get(key) != here.get(key)]
+        if changed:
+            key, more = changed[0], f", and {len(changed) - 1} more differ" if changed[1:] else ""
+            raise ValueError(
+                f"{self.path} holds another run: {key} is {there.get(key)} there and {here.get(key)} here"
+                f"{more}. Name a new folder, or give the same settings."
+            )
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, keys joined by dots."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def refuse_non_finite(values: Mapping[str, float], round_: int) -> None:
+    """Raise `FloatingPointError` where a noted loss is NaN or infinite."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"The {name} became {value} by round {round_}; lower --plan.lr or --method.lr, or use --precision fp32. "
+                "The checkpoint before it is kept."
+            )

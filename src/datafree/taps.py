@@ -1,0 +1,88 @@
+"""Read inside a network without editing it. A tap exists only inside its `with` block."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
+
+
+@contextmanager
+def layer_inputs(network: nn.Module, *names: str) -> Iterator[dict[str, Tensor]]:
+    """The first positional input of each named layer, as of the last forward pass, still part of the graph.
+
+    Raises `ValueError` for a name that the network does not have.
+    """
+    layers = dict(network.named_modules())
+    if missing := [name for name in names if name not in layers]:
+        raise ValueError(f"The network has no layer {missing[0]!r}; its layers: {', '.join(list(layers)[1:9])}, ...")
+    seen: dict[str, Tensor] = {}
+
+    def remember(name: str) -> object:
+        return layers[name].register_forward_pre_hook(lambda _, inputs: seen.__setitem__(name, inputs[0]))
+
+    handles = [remember(name) for name in names]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class NormStatistics:
+    """What a batch-norm layer saw in this batch and what it remembers, each [channels], fp32."""
+
+    mean: Tensor
+    variance: Tensor
+    running_mean: Tensor
+    running_variance: Tensor
+
+
+@contextmanager
+def norm_statistics(network: nn.Module) -> Iterator[dict[str, NormStatistics]]:
+    """Batch statistics beside the running ones for every batch-norm layer of `network`, as of the last forward pass.
+
+    The variance is the biased one, over batch and positions (DeepInversion, arXiv 1912.08795, and its code).
+    """
+    seen: dict[str, NormStatistics] = {}
+
+    def read(name: str, layer: Norm, x: Tensor) -> None:
+        axes = [0, *range(2, x.dim())]
+        variance, mean = torch.var_mean(x.float(), dim=axes, correction=0)
+        assert layer.running_mean is not None
+        assert layer.running_var is not None
+        seen[name] = NormStatistics(mean, variance, layer.running_mean, layer.running_var)
+
+    handles = [
+        layer.register_forward_pre_hook(lambda layer, inputs, name=name: read(name, layer, inputs[0]))
+        for name, layer in network.named_modules()
+        if isinstance(layer, Norm) and layer.track_running_stats
+    ]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def first_non_finite(network: nn.Module, x: Tensor) -> str | None:
+    """Name of the first leaf layer whose output for `x` holds a NaN or an infinity, in the order they run; else None."""
+    found: list[str] = []
+
+    def look(name: str, output: object) -> None:
+        if not found and isinstance(output, Tensor) and not output.isfinite().all():
+            found.append(name)
+
+    leaves = [(name, layer) for name, layer in network.named_modules() if not any(layer.children())]
+    handles = [layer.register_forward_hook(lambda _, __, out, name=name: look(name, out)) for name, layer in leaves]
+    try:
+        with torch.no_grad():
+            network(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else None

@@ -1,0 +1,99 @@
+"""Teach a teacher on labelled data: for the benchmarks, and for people who still have some."""
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from datafree.augment import random_crop, random_flip
+from datafree.data import Labelled
+from datafree.runtime import Runtime, fastest_layout
+from datafree.settings import Settings
+from datafree.spec import InputSpec
+
+
+class Lesson(Settings):
+    """How a network is taught on labels: SGD with Nesterov momentum, a falling rate, crop and flip."""
+
+    epochs: PositiveInt = 20
+    """Passes over the data."""
+    batch: PositiveInt = 128
+    """Images in a step."""
+    lr: PositiveFloat = 0.05
+    """Highest learning rate."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Momentum of SGD."""
+    weight_decay: NonNegativeFloat = 5e-4
+    """L2 penalty on the weights."""
+    schedule: Literal["cosine", "one-cycle"] = "cosine"
+    """cosine falls from the start; one-cycle rises over the first 30 % of the steps, then falls."""
+    crop: NonNegativeInt | None = None
+    """Random shift by up to this many pixels; left out: 4 for colour images, 0 for gray ones."""
+    flip: bool | None = None
+    """Mirror images left to right at random; left out: colour images only (gray ones are often digits and letters)."""
+
+
+def describe(data: Labelled, shape: tuple[int, int, int] | None = None) -> InputSpec:
+    """Input description of `data`: its own shape, or `shape`, with each channel's mean and standard deviation."""
+    sums = [(part.double().sum((0, 2, 3)), part.double().square().sum((0, 2, 3))) for part in data.pixels.split(4096)]
+    count = data.pixels[:, 0].numel()
+    mean = torch.stack([first for first, _ in sums]).sum(0) / count
+    std = (torch.stack([second for _, second in sums]).sum(0) / count - mean.square()).clamp_min(0).sqrt()
+    own = data.pixels.shape
+    means, stds = (
+        [round(value / 255, 4) for value in values.tolist()] for values in (mean, std.clamp_min(0.255))
+    )  # a constant channel is not divided by 0
+    if shape and shape[0] != own[1]:
+        means, stds = [sum(means) / len(means)], [sum(stds) / len(stds)]
+    return InputSpec(shape=shape or (own[1], own[2], own[3]), mean=tuple(means), std=tuple(stds))
+
+
+def teach(
+    network: nn.Module,
+    data: Labelled,
+    inputs: InputSpec,
+    lesson: Lesson,
+    runtime: Runtime,
+    tell: Callable[[int, float], None] = lambda epoch, loss: None,
+) -> nn.Module:
+    """Train `network` in place by cross-entropy and return it in eval mode; `tell(epoch, mean loss)` hears of progress."""
+    network = fastest_layout(network.to(runtime.device)).train()
+    optimizer = torch.optim.SGD(
+        network.parameters(), lesson.lr, lesson.momentum, weight_decay=lesson.weight_decay, nesterov=lesson.momentum > 0
+    )
+    pixels, labels = data.pixels.to(runtime.device), data.labels.to(runtime.device)
+    steps = -(-len(pixels) // lesson.batch) * lesson.epochs
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    if lesson.schedule == "one-cycle":
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lesson.lr, total_steps=steps, cycle_momentum=False)
+    else:
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for epoch in range(lesson.epochs):
+        for rows in _shuffled(len(pixels), lesson.batch, runtime):
+            x = _augmented(inputs.to_network(pixels[rows]), lesson, runtime)
+            with runtime.autocast():
+                loss = F.cross_entropy(network(x).float(), labels[rows])
+            runtime.minimize(loss, optimizer)
+            runtime.note("loss", loss)
+            schedule.step()
+        value = runtime.drain()["loss"]
+        if value != value:
+            raise FloatingPointError(f"The loss became NaN in epoch {epoch + 1}; lower --lr.")
+        tell(epoch + 1, value)
+    return network.eval()
+
+
+def _shuffled(size: int, batch: int, runtime: Runtime) -> Iterator[Tensor]:
+    order = torch.randperm(size, generator=runtime.random, device=runtime.device)
+    return iter(part for part in order.split(batch) if len(part) > 1)  # batch norm cannot train on one image
+
+
+def _augmented(x: Tensor, lesson: Lesson, runtime: Runtime) -> Tensor:
+    colour = x.shape[1] == 3
+    crop = (4 if colour else 0) if lesson.crop is None else lesson.crop
+    if crop:
+        x = random_crop(x, crop, runtime.random)
+    return random_flip(x, runtime.random) if (colour if lesson.flip is None else lesson.flip) else x

@@ -87,8 +87,8 @@ def main() -> None:
         runs.append(
             {
                 "seed": seed,
-                "last": row["student_accuracy"],
-                "best_epoch": row["best_accuracy_oracle"],
+                "last": round(row["student_accuracy"], 2),
+                "best_epoch": round(row["best_accuracy_oracle"], 2),
                 "rounds": row["rounds"],
                 "wall_s": row["wall_s"],
                 "cpu_s": row["cpu_s"],
@@ -100,13 +100,15 @@ def main() -> None:
         "task": experiment.task,
         "teacher_arch": experiment.teacher,
         "student_arch": experiment.student,
-        "command": f"python benchmarks/accuracy.py {arguments.name} --data FOLDER --seeds {shlex.join(map(str, arguments.seeds))}",
+        "command": " ".join(
+            map(str, ("python benchmarks/accuracy.py", arguments.name, "--data FOLDER --seeds", *arguments.seeds))
+        ),
         "teacher_command": f"datafree teach TRAIN --arch {experiment.teacher} {experiment.teach}",
         "machine": Runtime("cpu").machine(),
         "versions": record.versions(),
         "paper": experiment.paper,
-        "teacher": evaluate(teacher, str(test), device="cpu").accuracy,
-        "baselines": {"kd_real": real["student_accuracy"], "kd_noise": blind["student_accuracy"]},
+        "teacher": round(evaluate(teacher, str(test), device="cpu").accuracy, 2),
+        "baselines": {name: round(row["student_accuracy"], 2) for name, row in (("kd_real", real), ("kd_noise", blind))},
         "runs": runs,
     }
     out = Path(__file__).parent / "results" / f"{arguments.name}.json"

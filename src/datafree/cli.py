@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _app(tokens: list[str]) -> App:
-    app = App(name="datafree", help=HELP, version=__version__, result_action="return_none")
+    app = App(name="datafree", help=HELP, version=__version__, result_action="return_none", suppress_keyboard_interrupt=False)
     if tokens[:1] == ["distill"]:
         from datafree.commands.distill import distill_command  # its flags depend on the recipe, so they are made when asked for
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from datafree.settings import first_line
+
 MAX_HEADER = 8 * 2**20  # bytes of a safetensors header; ten thousand tensors need under one MiB
 
 
@@ -29,7 +31,7 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError | RuntimeError | SafetensorError):  # each writer says "disk full" in its own way
-            raise OSError(f"Writing {path} failed ({str(error).splitlines()[0]}); what was there before is kept.") from error
+            raise OSError(f"Writing {path} failed ({first_line(error)}); what was there before is kept.") from error
         raise
 
 

@@ -4,13 +4,13 @@ import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from datafree.runtime import Runtime, evaluating, fastest_layout
-from datafree.settings import Settings
+from datafree.settings import Settings, first_line
 from datafree.spec import InputSpec
 from datafree.taps import first_non_finite
 from datafree.transfer import Batch
@@ -86,7 +86,7 @@ def probe(name: str, network: nn.Module, inputs: InputSpec) -> Tensor:
         with torch.no_grad(), evaluating(network):
             answer = network(_noise(network, inputs))
     except (RuntimeError, ValueError, IndexError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ValueError(f"The {name} refuses inputs of {inputs}: {reason}. Pass the shape that it was made for.") from error
     if not isinstance(answer, Tensor) or answer.dim() != 2 or len(answer) != 2:
         seen = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
@@ -127,6 +127,9 @@ class Synthesizer(ABC):
 
 class Method(Settings, ABC):
     """Frozen, validated settings of a data-free method; each field is a flag of the command line."""
+
+    adversarial: ClassVar[bool] = False
+    """Whether the inputs depend on the student as it stands."""
 
     @abstractmethod
     def start(self, problem: Problem, runtime: Runtime) -> Synthesizer:

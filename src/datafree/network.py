@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from datafree.files import header_of, replace_atomically
 from datafree.nets.classifiers import CLASSIFIERS
-from datafree.settings import Settings, explain
+from datafree.settings import Settings, explain, first_line
 from datafree.spec import InputSpec
 
 MAX_CARD = 64 * 2**10  # bytes of a card's JSON
+_UNUSED = "num_batches_tracked"  # a counter that files from before torch 0.4.1 lack, and that nothing here reads
 _TIMM_LOADS = ("pretrained", "checkpoint", "cache")  # beginnings of timm options that fetch or read other files
 
 Option = bool | int | float | str
@@ -77,9 +78,7 @@ def load(path: str | Path, allow_code: Collection[str] = ()) -> Network:
     named in `allow_code`. Raises `ValueError` for a file that is none, or whose weights do not fit its card.
     """
     card = read_card(path)
-    module = build(card.architecture, card.inputs, card.classes, card.options, allow_code)
-    _fill(module, read_weights(path), card.architecture, path)
-    return Network(module.eval(), card)
+    return _filled(card, read_weights(path), path, allow_code)
 
 
 def pack(
@@ -109,9 +108,7 @@ def pack(
         inputs=inputs,
         history=({"event": "packed", "from": Path(weights).name},),
     )
-    module = build(architecture, inputs, classes, card.options, allow_code)
-    _fill(module, state, architecture, weights)
-    return Network(module.eval(), card)
+    return _filled(card, state, weights, allow_code)
 
 
 def build(
@@ -155,7 +152,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             "a state dict, torch.save(model.state_dict(), 'weights.pt'), then pack that."
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise ValueError(f"{path} is not a weights file that torch can read ({str(error).splitlines()[0]}).") from error
+        raise ValueError(f"{path} is not a weights file that torch can read ({first_line(error)}).") from error
     for key in ("state_dict", "model"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
@@ -178,11 +175,23 @@ def _existing(path: str | Path) -> Path:
     return Path(path)
 
 
-def _fill(module: nn.Module, state: dict[str, Tensor], architecture: str, path: str | Path) -> None:
-    """Load `state` into `module`, or say what does not fit."""
+def _filled(card: Card, state: dict[str, Tensor], path: str | Path, allow_code: Collection[str]) -> Network:
+    """The network that `card` describes, with the weights of `state`."""
+    description = (card.architecture, card.inputs, card.classes, card.options, allow_code)
+    if card.architecture in CLASSIFIERS:  # a card may ask for terabytes; without storage the misfit shows for free
+        with torch.device("meta"):
+            _refuse_misfit(build(*description), state, card.architecture, path)
+    module = build(*description)
+    _refuse_misfit(module, state, card.architecture, path)
+    module.load_state_dict(module.state_dict() | state)
+    return Network(module.eval(), card)
+
+
+def _refuse_misfit(module: nn.Module, state: dict[str, Tensor], architecture: str, path: str | Path) -> None:
+    """Raise `ValueError` with the first names of `state` that do not fit `module`."""
     own = module.state_dict()
     wrong = {
-        "missing": [name for name in own if name not in state],
+        "missing": [name for name in own if name not in state and not name.endswith(_UNUSED)],
         "unexpected": [name for name in state if name not in own],
         "misshapen": [
             f"{name} ({list(state[name].shape)} in the file, {list(own[name].shape)} in the network)"
@@ -196,7 +205,6 @@ def _fill(module: nn.Module, state: dict[str, Tensor], architecture: str, path: 
             f"The weights in {path} do not fit {architecture}: {'; '.join(complaints)}. "
             "Check --arch, --classes and --inputs, or rename the keys to the network's own."
         )
-    module.load_state_dict(state)
 
 
 def _call(name: str, factory: Any, *arguments: Any, options: Mapping[str, Option]) -> nn.Module:

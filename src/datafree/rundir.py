@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -15,11 +15,21 @@ from datafree.method import Stateful
 STUDENT = "student.safetensors"  # the finished student's file in a run's folder
 
 
+def is_finished(path: Path) -> bool:
+    """Whether a run that came to its end lies in `path`."""
+    try:
+        record = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        return record["status"] == "finished" and (path / STUDENT).exists()
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 class RunDir:
     """The folder of one run: `run.json`, `log.csv`, `checkpoint.pt`, `images/`, `student.safetensors`.
 
     `identity` is what makes a run this run (settings, teacher, student, seed). A folder holding another run, or anything
-    else, or one that another process is writing, is refused with `ValueError`.
+    else, or one that another process is writing, is refused with `ValueError`. Use it in a `with` block, which holds the
+    folder's lock.
     """
 
     def __init__(self, path: str | Path, identity: Mapping[str, Any]):
@@ -32,6 +42,7 @@ class RunDir:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            self._lock.close()
             raise ValueError(f"Another process is running in {self.path}; wait for it, or name another folder.") from error
 
     @property
@@ -47,7 +58,7 @@ class RunDir:
     @property
     def finished(self) -> bool:
         """Whether the run that lies here came to its end."""
-        return self.record["status"] == "finished" and (self.path / STUDENT).exists()
+        return is_finished(self.path)
 
     def write(self, facts: Mapping[str, Any]) -> None:
         """Bring `run.json` up to date with `facts`."""
@@ -73,8 +84,10 @@ class RunDir:
             part.load_state_dict(state["parts"][name])
         return state["round"], state["seconds"]
 
-    def close(self) -> None:
-        """Let go of the folder."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._lock.close()
 
     def _refuse_foreign(self) -> None:

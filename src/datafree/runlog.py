@@ -26,10 +26,11 @@ class RunLog:
         self._board = _board(path.parent) if tensorboard else None
         self._live = sys.stderr.isatty() and not quiet
         self._began, self._first, self._told = time.monotonic(), start, 0.0
+        self._images = float(self.rows[-1].get("images", 0)) if self.rows else 0.0  # before this session
 
     def write(self, round_: int, values: Mapping[str, float]) -> None:
         """One line of the log: the round and the means since the last line."""
-        row = {"round": str(round_), **{name: f"{value:.6g}" for name, value in values.items()}}
+        row = {"round": str(round_), **{name: f"{value:.8g}" for name, value in values.items()}}
         self.rows.append(row)
         if set(row) - set(self._columns):
             self._open(list(dict.fromkeys([*self._columns, *row])), self.rows)
@@ -47,8 +48,9 @@ class RunLog:
             return
         spent = time.monotonic() - self._began
         left = spent / max(1, round_ - self._first) * (self.rounds - round_)
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if not name.endswith("_s"))
-        line = f"round {round_}/{self.rounds}  {shown}  {_clock(left)} left"
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name not in ("images", "wall_s"))
+        rate = (values.get("images", 0) - self._images) / max(spent, 1e-9)
+        line = f"round {round_}/{self.rounds}  {shown}  {rate:,.0f} images/s  {_clock(left)} left"
         if self._live:
             bar = "#" * (20 * round_ // self.rounds)
             print(f"\r\033[K[{bar:<20}] {line}", end="", file=sys.stderr, flush=True)

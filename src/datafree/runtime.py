@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from datafree.settings import first_line
+
 Precision = Literal["fp32", "bf16"]
 
 
@@ -98,7 +100,7 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"Device {name!r} is not to be had here ({str(error).splitlines()[0]}); pass --device cpu.") from error
+        raise ValueError(f"Device {name!r} is not to be had here ({first_line(error)}); pass --device cpu.") from error
     return device
 
 

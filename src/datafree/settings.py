@@ -9,6 +9,11 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its kind where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def explain(error: ValidationError) -> str:
     """The first complaint of `error` as one sentence that names the field and what was seen."""
     first = error.errors(include_url=False, include_context=False)[0]

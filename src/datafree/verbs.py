@@ -76,14 +76,11 @@ def distill(
             known.card.classes,
         )
         problem.check()
-        folder = RunDir(out or Path(scratch) / "run", _identity(known, pupil, chosen, runtime))
-        try:
+        with RunDir(out or Path(scratch) / "run", _identity(known, pupil, chosen, runtime)) as folder:
             if folder.finished:
                 pupil.module.load_state_dict(read_weights(folder.path / STUDENT))
             else:
                 _run(problem, pupil, chosen, runtime, folder, reporting)
-        finally:
-            folder.close()
     return pupil.module.eval()
 
 

@@ -16,6 +16,7 @@ from datafree.methods.dfad import DFAD
 from datafree.network import load
 from datafree.plan import Plan
 from datafree.recipes import RECIPES, Recipe, find_recipe, recipe_from
+from datafree.rundir import STUDENT, is_finished
 from datafree.runtime import Precision
 from datafree.settings import Settings
 
@@ -110,11 +111,12 @@ def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Call
             print("dry run passed: synthesis, student steps, checkpoint, resume, evaluation and student file")
             return
         assert out is not None
+        before = is_finished(out)
         verbs.distill(
             network, student, recipe=given, out=out, eval_data=eval_data, device=device, precision=precision, seed=seed,
             tensorboard=tensorboard,
         )  # fmt: skip
-        _tell(out)
+        _tell(out, before)
 
     command.__annotations__ |= {"method": _preset(recipe.method) | None, "plan": _preset(recipe.plan) | None}
     return command
@@ -148,9 +150,9 @@ def _read_config(path: Path) -> dict[str, Any]:
     return dict(identity)
 
 
-def _tell(out: Path) -> None:
-    """The end of a run on screen."""
+def _tell(out: Path, before: bool) -> None:
+    """The end of a run on screen; `before`: it had come to its end already."""
     results = json.loads((out / "run.json").read_text(encoding="utf-8"))["results"]
-    print(f"finished: {out / 'student.safetensors'} after {results['rounds']} rounds, {results['wall_s']:.0f} s")
+    print(f"{'already ' * before}finished: {out / STUDENT} after {results['rounds']} rounds, {results['wall_s']:.0f} s")
     if "student_accuracy" in results:
         print(f"teacher {results['teacher_accuracy']:.2f} %  student {results['student_accuracy']:.2f} % (the last one)")

@@ -5,7 +5,7 @@ networks' logits, the student lowers it on fresh fakes. No real data, no labels,
 """
 
 import contextlib
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -20,6 +20,8 @@ from datafree.transfer import Batch
 
 class DFAD(Method):
     """Settings of DFAD; the defaults are the CIFAR ones of the authors' code."""
+
+    adversarial: ClassVar[bool] = True
 
     latent: PositiveInt = 256
     """Size of the noise z, numbers."""

@@ -1,0 +1,51 @@
+"""What the tests share: a tiny teacher on 8x8 inputs, images to store, and the real data where it is at hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datafree import Card, InputSpec, Network, build
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+INPUTS = InputSpec(shape=(1, 8, 8), mean=(0.3,), std=(0.4,))
+TINY = "small-cnn-quarter"
+
+torch.set_num_threads(1)
+
+
+def network(seed: int, architecture: str = TINY, inputs: InputSpec = INPUTS, classes: int = 10) -> Network:
+    """A fresh network of that seed with a card, in eval mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = build(architecture, inputs, classes).eval()
+    return Network(module, Card(architecture=architecture, classes=classes, inputs=inputs))
+
+
+@pytest.fixture
+def teacher() -> Network:
+    return network(seed=1)
+
+
+@pytest.fixture
+def teacher_file(tmp_path: Path, teacher: Network) -> Path:
+    path = tmp_path / "teacher.safetensors"
+    teacher.save(path)
+    return path
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Forty labelled 8x8 images, four a class."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "images.npz"
+    np.savez(path, images=rng.integers(0, 256, (40, 8, 8), dtype=np.uint8), labels=np.arange(40) % 10)
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip("the real data sets are not on this machine (../shared/data)")
+    return SHARED

@@ -1,0 +1,152 @@
+"""Every method, the same claims. A method that is listed in METHODS and has no example here fails."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import INPUTS, TINY, network
+from torch import Tensor, nn
+
+from datafree import DFAD, Network, Plan, Recipe, Stored, distill, engine
+from datafree.method import Method, Problem, Synthesizer, Teacher
+from datafree.methods import METHODS
+from datafree.rundir import RunDir
+from datafree.runtime import Runtime
+
+PLAN = Plan(rounds=6, steps=2, batch=8, lr=0.05, save_every=2, log_every=1, eval_every=0, grid_every=0, average=0.5)
+
+
+@pytest.fixture(params=METHODS)
+def method(request: pytest.FixtureRequest, images: Path) -> Method:
+    examples: dict[str, Method] = {
+        "dfad": DFAD(latent=8, width=8, batch=8),
+        "stored": Stored(path=images, crop=1, flip=True),
+    }
+    return examples[request.param]
+
+
+def started(method: Method, student: nn.Module, seed: int = 0) -> tuple[Problem, Synthesizer]:
+    runtime = Runtime("cpu", seed=seed)
+    with runtime.seeded():
+        problem = Problem(Teacher(network(seed=1).module, runtime), student.train(), INPUTS, 10)
+        return problem, method.start(problem, runtime)
+
+
+def taught(method: Method, out: Path | None = None, seed: int = 0, **changes: object) -> dict[str, Tensor]:
+    recipe = Recipe(method, PLAN.model_copy(update=changes), "test")
+    return distill(network(seed=1), TINY, recipe=recipe, out=out, seed=seed, device="cpu", quiet=True).state_dict()
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_inputs_are_detached_finite_and_right_shaped(method: Method) -> None:
+    _, synthesizer = started(method, network(seed=2).module)
+    for n in (8, 19):
+        x = synthesizer.synthesize(n).x
+        assert x.shape == (n, *INPUTS.shape)
+        assert x.dtype == torch.float32
+        assert x.isfinite().all()
+        assert not x.requires_grad
+
+
+def test_inputs_change_from_round_to_round(method: Method) -> None:
+    _, synthesizer = started(method, network(seed=2).module)
+    assert not torch.equal(synthesizer.synthesize(8).x, synthesizer.synthesize(8).x)
+
+
+def test_loss_reaches_every_weight_of_the_student_and_none_of_the_teacher(method: Method) -> None:
+    problem, synthesizer = started(method, network(seed=2).module)
+    problem.student.zero_grad()
+    synthesizer.loss(problem.student, synthesizer.synthesize(8)).backward()
+    assert all(weight.grad is not None and weight.grad.any() for weight in problem.student.parameters())
+    assert all(weight.grad is None for weight in problem.teacher.parameters())
+
+
+def test_loss_of_a_student_that_is_the_teacher_is_nil(method: Method) -> None:
+    problem, synthesizer = started(method, network(seed=2).module)
+    batch = synthesizer.synthesize(8)
+    assert synthesizer.loss(network(seed=1).module, batch).item() == pytest.approx(0, abs=1e-6)
+    assert synthesizer.loss(problem.student, batch).item() > 1e-4
+
+
+def test_adversarial_inputs_depend_on_the_student_and_others_do_not(method: Method) -> None:
+    one, other = (started(method, network(seed=seed).module)[1] for seed in (2, 3))
+    assert torch.equal(one.synthesize(8).x, other.synthesize(8).x) != method.adversarial
+
+
+def test_student_trains_in_synthesis_without_collecting_gradients(method: Method) -> None:
+    problem, synthesizer = started(method, network(seed=2).module)
+    synthesizer.synthesize(8)
+    assert all(weight.requires_grad and weight.grad is None for weight in problem.student.parameters())
+    assert problem.student.training
+
+
+def test_teacher_is_untouched(method: Method) -> None:
+    module = network(seed=1).module
+    layers = list(module.modules())
+    layers[1].train()  # a mixed mode and a frozen weight, to be found again as they were
+    next(module.parameters()).requires_grad_(False)
+    layers[2].register_forward_hook(lambda *_: None)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    seen = [(layer.training, len(layer._forward_hooks), len(layer._forward_pre_hooks)) for layer in layers]
+    flags = [weight.requires_grad for weight in module.parameters()]
+    distill(module, TINY, inputs=INPUTS, recipe=Recipe(method, PLAN, "test"), quiet=True, device="cpu")
+    assert same(before, module.state_dict())
+    assert seen == [(layer.training, len(layer._forward_hooks), len(layer._forward_pre_hooks)) for layer in layers]
+    assert flags == [weight.requires_grad for weight in module.parameters()]
+    assert all(weight.grad is None for weight in module.parameters())
+
+
+def test_student_changes_and_same_seed_gives_same_student(method: Method) -> None:
+    fresh = network(seed=0).module.state_dict()
+    first = taught(method)
+    assert not same(fresh, first)
+    assert same(first, taught(method))
+    assert not same(first, taught(method, seed=1))
+
+
+def test_callers_random_numbers_are_left_alone(method: Method) -> None:
+    before = torch.get_rng_state()
+    taught(method)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("keep", [0, 24])
+def test_resume_is_bitwise(method: Method, keep: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unbroken = taught(method, tmp_path / "unbroken", keep=keep)
+    write = engine.RunLog.write
+    for deadly in (1, 3, 5):  # before the first checkpoint, and between later ones
+
+        def die(log: engine.RunLog, round_: int, values: dict[str, float], deadly: int = deadly) -> None:
+            if round_ == deadly:
+                raise MemoryError("killed")
+            write(log, round_, values)
+
+        monkeypatch.setattr(engine.RunLog, "write", die)
+        with pytest.raises(MemoryError):
+            taught(method, tmp_path / "broken", keep=keep)
+    monkeypatch.setattr(engine.RunLog, "write", write)
+    assert same(unbroken, taught(method, tmp_path / "broken", keep=keep))
+    logs = [(tmp_path / name / "log.csv").read_text().splitlines() for name in ("unbroken", "broken")]
+    without_seconds = [[line.rpartition(",")[0] for line in log] for log in logs]
+    assert without_seconds[0] == without_seconds[1]
+
+
+def test_every_part_of_the_state_is_saved_and_matters(method: Method, tmp_path: Path) -> None:
+    _, synthesizer = started(method, network(seed=2).module)
+    synthesizer.synthesize(8)
+    _, fresh = started(method, network(seed=2).module, seed=5)
+    with RunDir(tmp_path / "run", {"test": True}) as folder:
+        folder.save(1, {}, synthesizer.state())
+        assert folder.restore(fresh.state())[0] == 1
+    for name, part in synthesizer.state().items():
+        assert str(part.state_dict()) == str(fresh.state()[name].state_dict())
+
+
+def test_refuses_inputs_that_do_not_fit_in_words(method: Method) -> None:
+    teacher: Network = network(seed=1)
+    recipe = Recipe(method, PLAN, "test")
+    with pytest.raises(ValueError, match="teacher refuses inputs of 3x8x8"):
+        distill(teacher, TINY, inputs=INPUTS.model_copy(update={"shape": (3, 8, 8)}), recipe=recipe, quiet=True)

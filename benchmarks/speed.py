@@ -19,9 +19,9 @@ import torch
 from plain import PlainDFAD, PlainUpsampleGenerator
 
 from datafree import record
+from datafree.architectures import build
 from datafree.method import Problem, Teacher
 from datafree.methods.dfad import DFAD
-from datafree.network import build
 from datafree.runtime import Runtime, fastest_layout
 from datafree.spec import InputSpec
 from datafree.transfer import TransferSet

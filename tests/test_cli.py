@@ -14,7 +14,20 @@ from datafree.recipes import recipe_from
 
 SMALL = [
     *("--recipe", "dfad-digits", "--student", TINY, "--device", "cpu", "--method.width", "8", "--method.batch", "8"),
-    *("--plan.rounds", "4", "--plan.batch", "8", "--plan.grid-every", "2", "--plan.eval-every", "2", "--plan.log-every", "1"),
+    *(
+        "--plan.rounds",
+        "4",
+        "--plan.steps",
+        "5",
+        "--plan.batch",
+        "8",
+        "--plan.grid-every",
+        "2",
+        "--plan.eval-every",
+        "2",
+        "--plan.log-every",
+        "1",
+    ),
 ]
 
 

@@ -14,6 +14,7 @@ settings
 files
 spec losses taps augment images plan
 runtime nets.classifiers nets.generators data
+architectures
 transfer metrics profile network record
 method teaching
 methods.dfad methods.stored

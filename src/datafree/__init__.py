@@ -4,9 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from datafree.architectures import build
     from datafree.methods.dfad import DFAD
     from datafree.methods.stored import Stored
-    from datafree.network import Card, Network, build, load, pack
+    from datafree.network import Card, Network, load, pack
     from datafree.plan import Plan
     from datafree.recipes import RECIPES, Recipe
     from datafree.spec import InputSpec
@@ -21,7 +22,7 @@ _HOMES = {
     "Stored": "methods.stored",
     "Card": "network",
     "Network": "network",
-    "build": "network",
+    "build": "architectures",
     "load": "network",
     "pack": "network",
     "Plan": "plan",

@@ -8,11 +8,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from datafree import engine, record
+from datafree.architectures import build
 from datafree.data import Labelled, load_labelled
 from datafree.files import sha256
 from datafree.method import Problem, Teacher, probe
 from datafree.metrics import percent, predictions
-from datafree.network import Card, Network, build, load, parameters, read_weights
+from datafree.network import Card, Network, load, parameters, read_weights
 from datafree.recipes import Recipe, find_recipe
 from datafree.rundir import STUDENT, RunDir
 from datafree.runtime import Precision, Runtime, fastest_layout, find_device

@@ -7,9 +7,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from datafree import teaching, verbs
+from datafree.architectures import build
 from datafree.commands.arguments import EvalData, shape_of
 from datafree.data import load_labelled
-from datafree.network import Card, Network, build, parameters
+from datafree.network import Card, Network, parameters
 from datafree.runtime import Precision, Runtime
 from datafree.teaching import Lesson
 

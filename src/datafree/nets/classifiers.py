@@ -209,6 +209,7 @@ CLASSIFIERS: dict[str, Callable[[Shape, int], nn.Module]] = {
     "lenet5-half": partial(LeNet5, widths=(3, 8, 60, 42)),  # DFAD's student
     "lenet5-half-zskd": partial(LeNet5, widths=(3, 8, 120, 84)),  # ZSKD's: only the convolutions halved, 35,820
     "small-cnn": SmallCNN,
+    "small-cnn-half": partial(SmallCNN, width=16),
     "small-cnn-quarter": partial(SmallCNN, width=8),
     "resnet20": partial(CifarResNet, n=3),
     "resnet32": partial(CifarResNet, n=5),

@@ -1,18 +1,13 @@
 """Networks: the sizes the papers give, the shapes they promise, and the fused doubling against its two parts."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
+from plain import PlainUpsampleGenerator
 
 from datafree.nets.classifiers import CLASSIFIERS
 from datafree.nets.generators import GENERATORS, Doubling
 from datafree.network import parameters
-
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-from plain import PlainUpsampleGenerator
 
 # He et al. give 0.27M, 0.46M and 0.85M for ResNet-20/32/56; WRN's paper 0.6M for 40-1 and 2.2M for 40-2 (10 classes).
 SIZES = {

@@ -1,0 +1,27 @@
+"""The README's numbers are those of the results files."""
+
+import json
+from pathlib import Path
+
+import pytest
+import tables
+
+ROOT = Path(__file__).parents[1]
+RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+
+
+def test_readme_is_what_the_script_writes() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert tables.filled(readme) == readme, "run `make tables`"
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_results_say_where_they_come_from(path: Path) -> None:
+    result = json.loads(path.read_text(encoding="utf-8"))
+    assert result["command"].startswith("python benchmarks/")
+    assert {"machine", "versions"} <= set(result)
+    if "runs" in result:
+        assert {"recipe", "task", "teacher_arch", "student_arch", "paper", "teacher", "baselines"} <= set(result)
+        for run in result["runs"]:
+            assert {"seed", "last", "best_epoch", "rounds", "wall_s", "cpu_s", "peak_mb"} == set(run)
+            assert run["last"] <= run["best_epoch"]

@@ -145,6 +145,13 @@ def test_every_part_of_the_state_is_saved_and_matters(method: Method, tmp_path: 
         assert str(part.state_dict()) == str(fresh.state()[name].state_dict())
 
 
+def test_refuses_a_task_that_it_does_not_serve_in_words(method: Method) -> None:
+    runtime = Runtime("cpu")
+    problem = Problem(Teacher(network(seed=1).module, runtime), network(seed=2).module, INPUTS, 10, task="segmentation")
+    with pytest.raises(ValueError, match=r"serves classification so far, not segmentation"):
+        method.start(problem, runtime)
+
+
 def test_refuses_inputs_that_do_not_fit_in_words(method: Method) -> None:
     teacher: Network = network(seed=1)
     recipe = Recipe(method, PLAN, "test")

@@ -14,14 +14,15 @@ import torch
 from conftest import INPUTS, TINY, network
 from torch import nn
 
-from datafree import DFAD, Network, Plan, Recipe, distill, engine, rundir
+from datafree import DFAD, Network, Plan, Recipe, Stored, distill, engine, rundir
 from datafree.files import replace_atomically
+from datafree.method import Method
 
 METHOD = DFAD(latent=8, width=8, batch=8)
 PLAN = Plan(rounds=6, steps=2, batch=8, lr=0.05, save_every=2, log_every=1, eval_every=0, grid_every=0)
 
 
-def run(out: Path, method: DFAD = METHOD, teacher: nn.Module | Network | None = None, **changes: object) -> dict[str, object]:
+def run(out: Path, method: Method = METHOD, teacher: nn.Module | Network | None = None, **changes: object) -> dict[str, object]:
     recipe = Recipe(method, PLAN.model_copy(update=changes), "test")
     student = distill(teacher or network(1), TINY, inputs=INPUTS, recipe=recipe, out=out, quiet=True, device="cpu")
     return {name: value.tolist() for name, value in student.state_dict().items()}
@@ -34,11 +35,18 @@ def record(out: Path) -> dict[str, object]:
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(FloatingPointError, match=r"became (nan|inf) by round \d+; lower --plan\.lr"):
         run(tmp_path / "run", lr=1e30, rounds=50, log_every=50)
-    checkpoint = tmp_path / "run" / "checkpoint.pt"
-    assert not checkpoint.exists() or all(
-        value.isfinite().all() for value in torch.load(checkpoint)["parts"]["student"].values()
-    )
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
     assert record(tmp_path / "run")["status"] == "running"
+
+
+def test_weights_that_break_after_a_good_loss_do_not_bury_the_good_checkpoint(tmp_path: Path, images: Path) -> None:
+    # The schedule lifts the rate to infinity after round 4: that round's losses are finite, its weights are not.
+    broken = {"schedule": "steps", "milestones": (3,), "decay": 1e38, "steps": 1, "rounds": 9, "save_every": 1}
+    with pytest.raises(FloatingPointError, match="norm of the student's weights became"):
+        run(tmp_path / "run", Stored(path=images), **broken)
+    saved = torch.load(tmp_path / "run" / "checkpoint.pt")
+    assert saved["round"] == 3
+    assert all(value.isfinite().all() for value in saved["parts"]["student"].values())
 
 
 def test_a_teacher_with_outputs_that_are_not_finite_is_refused(tmp_path: Path) -> None:
@@ -102,7 +110,7 @@ def test_a_full_disk_keeps_what_was_there(tmp_path: Path) -> None:
         with Path("/dev/full").open("w") as full:
             full.write("x" * 10_000)
 
-    with pytest.raises(OSError, match=r"Writing .*file failed .*No space left on device"):
+    with pytest.raises(OSError, match=r"Writing .*file failed .*No space left on device; .* MiB are free"):
         replace_atomically(path, fill)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -1,5 +1,6 @@
 """The command line: a table of commands, loaded when called, and one sentence for each failure."""
 
+import errno
 import sys
 
 from cyclopts import App
@@ -53,6 +54,8 @@ def _sentence(error: Exception) -> str:
 
     from datafree.settings import explain
 
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"The disk is full ({error}); free some space and give the same line again."
     # cyclopts wraps what pydantic says; the cause names the field.
     cause = error if isinstance(error, ValidationError) else error.__cause__
     return explain(cause) if isinstance(cause, ValidationError) else str(error)

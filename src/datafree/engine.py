@@ -100,6 +100,9 @@ def run(
             if due["grid"]:
                 _grid(problem, batch, folder, clock.round)
             if due["save"] or stop.is_set():
+                # A step may break the weights after a loss that was fine; such a checkpoint would bury the good one.
+                norm = torch.nn.utils.get_total_norm(student.parameters())
+                refuse_non_finite({"norm of the student's weights": norm.item()}, clock.round)
                 folder.save(clock.round, clock.seconds(), parts)
             if stop.is_set() and not last:
                 raise Interrupted(

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,12 +27,16 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        temporary.chmod(0o644)  # safetensors writes for the owner alone
         temporary.replace(path)
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError | RuntimeError | SafetensorError):  # each writer says "disk full" in its own way
-            raise OSError(f"Writing {path} failed ({first_line(error)}); what was there before is kept.") from error
+            free = shutil.disk_usage(path.parent).free / 2**20
+            raise OSError(
+                f"Writing {path} failed ({first_line(error)}; {free:.1f} MiB are free there); what was there before is kept."
+            ) from error
         raise
 
 

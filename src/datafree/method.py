@@ -55,6 +55,11 @@ class Problem:
     classes: int
     task: str = "classification"
 
+    def refuse_other_tasks(self, method: str, *served: str) -> None:
+        """Raise `ValueError` unless the task is classification or among `served`."""
+        if self.task not in ("classification", *served):
+            raise ValueError(f"{method} serves {', '.join(('classification', *served))} so far, not {self.task}.")
+
     def check(self) -> None:
         """Pass two inputs of noise through both networks.
 

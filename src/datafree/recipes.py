@@ -57,7 +57,7 @@ RECIPES: dict[str, Recipe] = {
     "dfad-digits": Recipe(
         DFAD(latent=32, generator="upsample", width=16, batch=128, lr=1e-3),
         Plan(
-            rounds=250, steps=10, batch=128, lr=0.1, schedule="cosine", average=0.99, log_every=5, eval_every=0, save_every=50
+            rounds=150, steps=10, batch=128, lr=0.1, schedule="cosine", average=0.99, log_every=5, eval_every=0, save_every=50
         ),
         "ours, for the demo: 8x8 digits in seconds",
     ),

@@ -1,5 +1,6 @@
 """The public verbs: distil a student, evaluate a network."""
 
+import copy
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +125,7 @@ def _predict(known: Network, data: str | Labelled, device: str) -> tuple[Tensor,
     """First choices and labels, each [N]."""
     where = find_device(device)
     labelled = _fitted(data, known.card)
-    module = known.module.to(where)
+    module = copy.deepcopy(known.module).to(where)  # where the caller keeps his own is not ours to change
     return predictions(module, labelled.pixels, known.card.inputs, where), labelled.labels
 
 

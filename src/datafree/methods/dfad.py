@@ -42,8 +42,7 @@ class DFAD(Method):
 
     def start(self, problem: Problem, runtime: Runtime) -> "Adversary":
         """Begin with a fresh generator. Raises `ValueError` for a task or an image size that it does not serve."""
-        if problem.task != "classification":
-            raise ValueError(f"dfad serves classification so far, not {problem.task}.")
+        problem.refuse_other_tasks("dfad")
         return Adversary(self, problem, runtime)
 
     def rehearsal(self) -> "DFAD":

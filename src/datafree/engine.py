@@ -40,45 +40,48 @@ class Clock:
         return {"wall": self.before["wall"] + wall, "cpu": self.before["cpu"] + cpu}
 
 
-def run(
-    problem: Problem,
-    synthesizer: Synthesizer,
-    plan: Plan,
-    runtime: Runtime,
-    folder: RunDir,
-    evaluate: Callable[[nn.Module], float] | None = None,
-    quiet: bool = False,
-    tensorboard: bool = False,
-) -> tuple[nn.Module, Clock, RunLog]:
-    """Train `problem.student` for `plan.rounds` rounds, from the folder's checkpoint where there is one.
+@dataclass(frozen=True)
+class Job:
+    """Everything that one run needs; `evaluate` gives a student's accuracy in percent, and only reports."""
+
+    problem: Problem
+    synthesizer: Synthesizer
+    plan: Plan
+    runtime: Runtime
+    folder: RunDir
+    evaluate: Callable[[nn.Module], float] | None = None
+    quiet: bool = False
+    tensorboard: bool = False
+
+
+def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
+    """Train the student for `plan.rounds` rounds, from the folder's checkpoint where there is one.
 
     Returns the student to keep (the averaged one where the plan averages), the clock and the closed log. Raises
     `Interrupted` after saving when asked to stop, and `FloatingPointError` where a loss is no longer finite.
     """
-    student = problem.student
+    plan, runtime, synthesizer, student = job.plan, job.runtime, job.synthesizer, job.problem.student
     optimizer = _optimizer(plan, student)
     optimizers = (optimizer, *synthesizer.optimizers())
     initial = [[group["lr"] for group in each.param_groups] for each in optimizers]
-    average = (
-        AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(plan.average), use_buffers=True) if plan.average else None
-    )
-    pool = TransferSet(problem.inputs, plan.keep, runtime.device)
+    average = _average(plan, student)
+    pool = TransferSet(job.problem.inputs, plan.keep, runtime.device)
     parts: dict[str, Stateful] = {"student": student, "optimizer": optimizer, "pool": pool, "runtime": runtime}
     parts |= {"average": average} if average else {}
     parts |= {f"method.{name}": part for name, part in synthesizer.state().items()}
 
     clock = Clock()
-    clock.round, spent = folder.restore(parts)
+    clock.round, spent = job.folder.restore(parts)
     clock.before |= spent
-    log = RunLog(folder.log, plan.rounds, clock.round, quiet, tensorboard)
+    log = RunLog(job.folder.log, plan.rounds, clock.round, job.quiet, job.tensorboard)
     kept = average.module if average else student
     student.train()
     with _stoppable() as stop, contextlib.closing(log):
         while clock.round < plan.rounds:
             _set_rates(optimizers, initial, plan.rate(clock.round))
-            batch = synthesizer.synthesize(plan.images())
-            runtime.counts["images"] += len(batch.x)
-            pool.add(batch)
+            fresh = synthesizer.synthesize(plan.images())
+            runtime.counts["images"] += len(fresh.x)
+            pool.add(fresh)
             if clock.round >= plan.warmup:
                 for batch in pool.batches(plan.steps, plan.batch, runtime.random):
                     with runtime.autocast():
@@ -88,27 +91,42 @@ def run(
                     if average:
                         average.update_parameters(student)
             clock.round += 1
-            last = clock.round == plan.rounds
-            due = {name: last or (every and clock.round % every == 0) for name, every in _intervals(plan).items()}
-            if due["log"] or due["save"] or due["eval"] or stop.is_set():
-                values = runtime.drain()
-                refuse_non_finite(values, clock.round)
-                if evaluate and due["eval"]:
-                    values["accuracy"] = evaluate(kept)
-                if values:
-                    log.write(clock.round, values | {"images": runtime.counts["images"], "wall_s": clock.seconds()["wall"]})
-            if due["grid"]:
-                _grid(problem, batch, folder, clock.round)
-            if due["save"] or stop.is_set():
-                # A step may break the weights after a loss that was fine; such a checkpoint would bury the good one.
-                norm = torch.nn.utils.get_total_norm(student.parameters())
-                refuse_non_finite({"norm of the student's weights": norm.item()}, clock.round)
-                folder.save(clock.round, clock.seconds(), parts)
-            if stop.is_set() and not last:
-                raise Interrupted(
-                    f"Stopped after round {clock.round} of {plan.rounds}, saved in {folder.path}; the same line resumes."
-                )
+            _border(job, clock, log, kept, fresh, parts, stopping=stop.is_set())
     return kept, clock, log
+
+
+def _border(
+    job: Job, clock: Clock, log: RunLog, kept: nn.Module, fresh: Batch, parts: dict[str, Stateful], stopping: bool
+) -> None:
+    """What is due between two rounds: log, evaluation, grid, checkpoint. Only here does a run wait for the device."""
+    plan, last = job.plan, clock.round == job.plan.rounds
+
+    def due(every: int) -> bool:
+        return last or (every > 0 and clock.round % every == 0)
+
+    if due(plan.log_every) or due(plan.save_every) or due(plan.eval_every) or stopping:
+        values = job.runtime.drain()
+        refuse_non_finite(values, clock.round)
+        if job.evaluate and due(plan.eval_every):
+            values["accuracy"] = job.evaluate(kept)
+        if values:
+            log.write(clock.round, values | {"images": job.runtime.counts["images"], "wall_s": clock.seconds()["wall"]})
+    if due(plan.grid_every):
+        _grid(job, fresh, clock.round)
+    if due(plan.save_every) or stopping:
+        # A step may break the weights after a loss that was fine; such a checkpoint would bury the good one.
+        norm = torch.nn.utils.get_total_norm(job.problem.student.parameters())
+        refuse_non_finite({"norm of the student's weights": norm.item()}, clock.round)
+        job.folder.save(clock.round, clock.seconds(), parts)
+    if stopping and not last:
+        where = f"round {clock.round} of {plan.rounds}, saved in {job.folder.path}"
+        raise Interrupted(f"Stopped after {where}; the same line resumes.")
+
+
+def _average(plan: Plan, student: nn.Module) -> AveragedModel | None:
+    if not plan.average:
+        return None
+    return AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(plan.average), use_buffers=True)
 
 
 def _optimizer(plan: Plan, student: nn.Module) -> torch.optim.Optimizer:
@@ -125,13 +143,9 @@ def _set_rates(optimizers: tuple[torch.optim.Optimizer, ...], initial: list[list
             group["lr"] = start * rate
 
 
-def _intervals(plan: Plan) -> dict[str, int]:
-    return {"log": plan.log_every, "save": plan.save_every, "eval": plan.eval_every, "grid": plan.grid_every}
-
-
-def _grid(problem: Problem, batch: Batch, folder: RunDir, round_: int) -> None:
-    pixels = problem.inputs.to_pixels(batch.x[:GRID_IMAGES])
-    save_grid(pixels, folder.images / f"round-{round_:06}.png")
+def _grid(job: Job, fresh: Batch, round_: int) -> None:
+    pixels = job.problem.inputs.to_pixels(fresh.x[:GRID_IMAGES])
+    save_grid(pixels, job.folder.images / f"round-{round_:06}.png")
 
 
 @contextlib.contextmanager

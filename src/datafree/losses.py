@@ -17,3 +17,12 @@ def kd(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     log_q = F.log_softmax(student.float() / temperature, dim=1)
     log_p = F.log_softmax(teacher.float() / temperature, dim=1)
     return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1).mean() * temperature**2
+
+
+def soft_cross_entropy(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy of softened logits against soft targets, one value an example [B], in fp32.
+
+    `targets` are probabilities with the classes in dim 1 (what ZSKD, arXiv 1905.08114, inverts by).
+    """
+    log_q = F.log_softmax(logits.float() / temperature, dim=1)
+    return -(targets * log_q).sum(dim=1)

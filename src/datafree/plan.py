@@ -1,9 +1,9 @@
 """How a student is trained: the settings that belong to the engine, whatever the method."""
 
 import math
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from datafree.settings import Settings
 
@@ -23,6 +23,8 @@ class Plan(Settings):
     """Newest images kept in an 8-bit pool that the steps draw from; 0: each round's own images, used once."""
     warmup: NonNegativeInt = 0
     """Rounds that only fill the pool, before the student's first step."""
+    fill: NonNegativeInt = 0
+    """Rounds in which the method is asked for images; later ones train on the pool alone. 0: every round."""
     optimizer: Literal["sgd", "adam"] = "sgd"
     """The student's optimizer."""
     lr: PositiveFloat = 0.1
@@ -49,12 +51,21 @@ class Plan(Settings):
     """Rounds between two image grids; 0: at the end only."""
 
     def rate(self, round_: int) -> float:
-        """Multiplier of every learning rate in round `round_`, counted from 0."""
+        """Multiplier of every learning rate in round `round_`, counted from 0; cosine falls over the student's rounds."""
         if self.schedule == "cosine":
-            return 0.5 * (1 + math.cos(math.pi * round_ / self.rounds))
+            done = max(0, round_ - self.warmup) / max(1, self.rounds - self.warmup)
+            return 0.5 * (1 + math.cos(math.pi * done))
         if self.schedule == "steps":
             return self.decay ** sum(round_ >= milestone for milestone in self.milestones)
         return 1.0
+
+    @model_validator(mode="after")
+    def _has_images(self) -> Self:
+        if self.warmup >= self.rounds:
+            raise ValueError(f"warmup {self.warmup} leaves no round for the student; give more rounds than {self.warmup}")
+        if self.fill and not self.keep:
+            raise ValueError("fill trains later rounds on a pool, and keep 0 keeps none; pass --plan.keep")
+        return self
 
     def images(self) -> int:
         """Images asked of the method in a round."""
@@ -69,5 +80,6 @@ class Plan(Settings):
             "new": min(self.new, 8),
             "keep": min(self.keep, 16),
         }
-        often = {"warmup": min(self.warmup, 1), "log_every": 1, "save_every": 1, "eval_every": 1, "grid_every": 1}
-        return self.model_copy(update=size | often)
+        phases = {"warmup": min(self.warmup, 1), "fill": min(self.fill, 1)}
+        often = {"log_every": 1, "save_every": 1, "eval_every": 1, "grid_every": 1}
+        return self.model_copy(update=size | phases | often)

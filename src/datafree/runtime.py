@@ -34,6 +34,10 @@ class Runtime:
         """Standard normal numbers on the device, from the run's own generator."""
         return torch.randn(*shape, generator=self.random, device=self.device)
 
+    def uniform(self, *shape: int) -> Tensor:
+        """Numbers uniform in [0, 1) on the device, from the run's own generator."""
+        return torch.rand(*shape, generator=self.random, device=self.device)
+
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """bf16 autocast where the run asked for it; losses and statistics stay in fp32 by their own doing."""
         if self.precision == "fp32":

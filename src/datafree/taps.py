@@ -69,20 +69,48 @@ def norm_statistics(network: nn.Module) -> Iterator[dict[str, NormStatistics]]:
             handle.remove()
 
 
-def first_non_finite(network: nn.Module, x: Tensor) -> str | None:
-    """Name of the first leaf layer whose output for `x` holds a NaN or an infinity, in the order they run; else None."""
-    found: list[str] = []
+@dataclass(frozen=True)
+class Call:
+    """One layer at work in a forward pass."""
 
-    def look(name: str, output: object) -> None:
-        if not found and isinstance(output, Tensor) and not output.isfinite().all():
-            found.append(name)
+    name: str
+    layer: nn.Module
+    input: Tensor
+    output: Tensor
+
+
+def calls(network: nn.Module, x: Tensor) -> list[Call]:
+    """Every call of a leaf layer in one forward pass of `x`, in the order they run, without gradients."""
+    made: list[Call] = []
+
+    def remember(name: str, layer: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
+            made.append(Call(name, layer, inputs[0], output))
 
     leaves = [(name, layer) for name, layer in network.named_modules() if not any(layer.children())]
-    handles = [layer.register_forward_hook(lambda _, __, out, name=name: look(name, out)) for name, layer in leaves]
+    handles = [
+        layer.register_forward_hook(lambda layer, inputs, out, name=name: remember(name, layer, inputs, out))
+        for name, layer in leaves
+    ]
     try:
         with torch.no_grad():
             network(x)
     finally:
         for handle in handles:
             handle.remove()
-    return found[0] if found else None
+    return made
+
+
+@contextmanager
+def output_replaced(layer: nn.Module, value: Tensor) -> Iterator[None]:
+    """Inside, `layer` answers with `value`, whatever it is given."""
+    handle = layer.register_forward_hook(lambda *_: value)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def first_non_finite(network: nn.Module, x: Tensor) -> str | None:
+    """Name of the first leaf layer whose output for `x` holds a NaN or an infinity, in the order they run; else None."""
+    return next((call.name for call in calls(network, x) if not call.output.isfinite().all()), None)

@@ -18,9 +18,10 @@ from datafree.spec import InputSpec
 
 
 class Batch(NamedTuple):
-    """Inputs for a student's step, detached."""
+    """Inputs for a student's step, detached, and the soft targets that they were made for, where there are such."""
 
     x: Tensor  # [B, C, H, W], network units
+    y: Tensor | None = None  # [B, classes], probabilities
 
 
 class TransferSet:
@@ -58,6 +59,13 @@ class TransferSet:
             else:
                 rows = torch.randint(0, self.filled, (size,), generator=generator, device=self.pixels.device)
                 yield Batch(self.inputs.to_network(self.pixels[rows]))
+
+    def newest(self, n: int) -> Tensor:
+        """The n images that came last, as uint8 pixels."""
+        if self._fresh is not None:
+            return self.inputs.to_pixels(self._fresh[:n])
+        n = min(n, self.filled)
+        return self.pixels[(self._next - 1 - torch.arange(n, device=self.pixels.device)) % self.keep]
 
     def state_dict(self) -> dict[str, Any]:
         """The pool as it stands. What `keep=0` holds is used up within its round and is not part of it."""

@@ -8,10 +8,11 @@ from cyclopts import Parameter
 
 from datafree import teaching, verbs
 from datafree.architectures import build
-from datafree.commands.arguments import EvalData, shape_of
+from datafree.commands.arguments import EvalData, Numbers, shape_of
 from datafree.data import load_labelled
 from datafree.network import Card, Network, parameters
 from datafree.runtime import Precision, Runtime
+from datafree.spec import InputSpec
 from datafree.teaching import Lesson
 
 
@@ -22,6 +23,8 @@ def teach(
     out: Path,
     lesson: Annotated[Lesson, Parameter(name="*")] = Lesson(),  # noqa: B008 - frozen
     inputs: str | None = None,
+    mean: Numbers = (),
+    std: Numbers = (),
     eval_data: EvalData = None,
     device: str = "auto",
     precision: Precision = "fp32",
@@ -39,6 +42,10 @@ def teach(
         The network file to write.
     inputs
         CHANNELSxHEIGHTxWIDTH to resize images to; left out: as they are.
+    mean
+        Mean of each channel in [0, 1] pixels, taken off before the network; left out: measured on the data.
+    std
+        Standard deviation of each channel in [0, 1] pixels, divided by; left out: measured on the data.
     eval_data
         Labelled data to report the accuracy on at the end.
     device
@@ -51,6 +58,7 @@ def teach(
     runtime = Runtime(device, precision, seed)
     labelled = load_labelled(data)
     spec = teaching.describe(labelled, shape_of(inputs) if inputs else None)
+    spec = InputSpec(shape=spec.shape, mean=mean or spec.mean, std=std or spec.std)
     labelled = labelled.fitted(spec.shape, labelled.classes)
     began = time.monotonic()
 

@@ -3,8 +3,10 @@
 from datafree.method import Method
 from datafree.methods.dfad import DFAD
 from datafree.methods.stored import Stored
+from datafree.methods.sttss import STTSS
 
 METHODS: dict[str, type[Method]] = {
     "dfad": DFAD,
     "stored": Stored,
+    "sttss": STTSS,
 }

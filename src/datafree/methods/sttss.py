@@ -1,0 +1,206 @@
+"""STTSS: soft targeted transfer set synthesis (Wang, AAAI 2021, arXiv 2104.04868).
+
+The teacher's penultimate features are taken for one multivariate normal, whose correlations come from the teacher's own
+weights. Features drawn from it give soft targets through the teacher's head; noise images are optimised until the teacher
+answers with those targets; the images are the transfer set of an ordinary distillation.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from datafree.augment import random_affine, random_flip
+from datafree.losses import kd, soft_cross_entropy
+from datafree.method import Method, Problem, Stateful, Synthesizer
+from datafree.runtime import Runtime
+from datafree.taps import Call, calls, layer_inputs, output_replaced
+from datafree.transfer import Batch
+
+JITTER = 1e-4  # added to the covariance's diagonal (the paper's)
+BALANCING_DRAWS = 200  # draws of a batch's size before balancing by rejection gives up on a class
+
+
+class STTSS(Method):
+    """Settings of STTSS. What the paper leaves open and we chose is marked "ours"."""
+
+    targets: Literal["normal", "dirichlet"] = "normal"
+    """normal: the paper's; dirichlet: ZSKD's targets (arXiv 1905.08114), the paper's own baseline, same inversion."""
+    sigma: PositiveFloat = 1.5
+    """Scale of the features' covariance; the paper's best are 1.5 (MNIST) and 2.0 (CIFAR-10)."""
+    sigma_is: Literal["variance", "deviation"] = "variance"
+    """Whether sigma multiplies the correlations itself, or its square does."""
+    feature: Literal["literal", "pre-activation"] = "literal"
+    """literal: the drawn feature goes straight into the head; pre-activation: through what follows its layer first (ours)."""
+    temperature: PositiveFloat = 20.0
+    """Softens the targets and the distillation (ours: 20, as ZSKD)."""
+    balanced: bool = False
+    """Draw targets until each class is the likeliest equally often (ours)."""
+    activation: NonNegativeFloat = 0.05
+    """Weight lambda_a of the term that keeps the features' L1 norm high; the paper's are 0.05 (LeNet-5), 0.1 (AlexNet)."""
+    batch: PositiveInt = 100
+    """Images inverted together (ours); each is optimised on its own all the same."""
+    steps: PositiveInt = 1500
+    """Adam steps an image (ours)."""
+    lr: PositiveFloat = 1e-3
+    """Learning rate of the images, in [0, 1] pixels a step (ours)."""
+    momentum: tuple[float, float] = (0.9, 0.999)
+    """Adam's two decay rates (ours)."""
+    shift: float = Field(0.1, ge=0, lt=1)
+    """In the student's steps: most shift of an image, as a share of its side (ours)."""
+    scale: float = Field(0.1, ge=0, lt=1)
+    """In the student's steps: most change of size, as a share (ours)."""
+    degrees: float = Field(10.0, ge=0, le=180)
+    """In the student's steps: most rotation, in degrees (ours)."""
+    flip: bool = False
+    """In the student's steps: mirror at random; for objects, not for digits."""
+
+    def rehearsal(self) -> "STTSS":
+        return self.model_copy(update={"batch": min(self.batch, 8), "steps": min(self.steps, 3)})
+
+    def start(self, problem: Problem, runtime: Runtime) -> "Inverter":
+        """Find the head and its features. Raises `ValueError` for a teacher that does not end in a linear layer."""
+        problem.refuse_other_tasks("sttss")
+        return Inverter(self, problem, runtime)
+
+
+class Inverter(Synthesizer):
+    """STTSS at work: soft targets, and images that the teacher answers so."""
+
+    def __init__(self, settings: STTSS, problem: Problem, runtime: Runtime):
+        self.settings, self.problem, self.runtime = settings, problem, runtime
+        self.features = FeatureModel(settings, problem, runtime)
+
+    def synthesize(self, n: int) -> Batch:
+        """n images with the soft targets y [n, classes] that they were made for."""
+        sizes = [min(self.settings.batch, n - done) for done in range(0, n, self.settings.batch)]
+        targets = [self.features.targets(size) for size in sizes]
+        return Batch(torch.cat([self._invert(y) for y in targets]), torch.cat(targets))
+
+    def loss(self, student: nn.Module, batch: Batch) -> Tensor:
+        """Knowledge distillation on augmented images, the teacher asked anew."""
+        random, settings = self.runtime.random, self.settings
+        x = random_affine(batch.x, settings.shift, settings.scale, settings.degrees, random)
+        x = random_flip(x, random) if settings.flip else x
+        with torch.no_grad():
+            target = self.problem.teacher(x)
+        return kd(student(x), target, settings.temperature)
+
+    def state(self) -> dict[str, Stateful]:
+        """Nothing: each batch of images depends on its random numbers alone."""
+        return {}
+
+    def _invert(self, targets: Tensor) -> Tensor:
+        """Images in network units that the teacher answers with `targets`, each the best of its own iterates."""
+        settings, inputs, teacher = self.settings, self.problem.inputs, self.problem.teacher
+        pixels = self.runtime.uniform(len(targets), *inputs.shape).requires_grad_()
+        optimizer = torch.optim.Adam([pixels], settings.lr, settings.momentum, fused=True)
+        best, least = pixels.detach().clone(), torch.full((len(targets),), torch.inf, device=pixels.device)
+        with layer_inputs(teacher.network, self.features.head) as seen:
+            for _ in range(settings.steps):
+                with self.runtime.autocast():
+                    answer = teacher(inputs.to_network(pixels))
+                loss = soft_cross_entropy(answer, targets, settings.temperature)
+                if settings.activation:
+                    loss = loss - settings.activation * seen[self.features.head].float().abs().sum(dim=1)
+                with torch.no_grad():
+                    better = loss < least
+                    least = torch.where(better, loss, least)
+                    best = torch.where(better.view(-1, 1, 1, 1), pixels, best)
+                self.runtime.minimize(loss.sum(), optimizer)  # a sum: an image does not depend on its batch
+                with torch.no_grad():
+                    pixels.clamp_(0, 1)
+        self.runtime.note("inversion_loss", least.mean())
+        return inputs.to_network(best)
+
+
+class FeatureModel:
+    """The teacher's penultimate features as one multivariate normal, and the soft targets that they give."""
+
+    def __init__(self, settings: STTSS, problem: Problem, runtime: Runtime):
+        self.settings, self.problem, self.runtime = settings, problem, runtime
+        trace = calls(problem.teacher.network, runtime.noise(2, *problem.inputs.shape))
+        self._head, self._feature = head_and_feature(trace)
+        self.head = self._head.name
+        correlation = row_correlation(_weight(self._feature).flatten(1).double())
+        scale = settings.sigma if settings.sigma_is == "variance" else settings.sigma**2
+        eye = torch.eye(len(correlation), dtype=correlation.dtype, device=correlation.device)
+        self._root = torch.linalg.cholesky(scale * correlation + JITTER * eye).float()
+
+    @torch.no_grad()
+    def targets(self, n: int) -> Tensor:
+        """Soft targets [n, classes], probabilities, from n fresh features, or from Dirichlet draws."""
+        if not self.settings.balanced:
+            return self._draw(n)
+        classes = self.problem.classes
+        quota = torch.full((classes,), -(-n // classes), device=self.runtime.device)
+        kept = [self._draw(0)]
+        for _ in range(BALANCING_DRAWS):
+            fresh = self._draw(n)
+            chosen = nn.functional.one_hot(fresh.argmax(1), classes)
+            accepted = (chosen.cumsum(0) * chosen).sum(1) <= quota[fresh.argmax(1)]
+            quota = quota - chosen[accepted].sum(0)
+            kept.append(fresh[accepted])
+        balanced = torch.cat([*kept, self._draw(n)])  # what the draws never gave is filled up as it comes
+        return balanced[:n]
+
+    def _draw(self, n: int) -> Tensor:
+        if self.settings.targets == "dirichlet":
+            return self._dirichlet(n)
+        z = self.runtime.noise(n, len(self._root)) @ self._root.T
+        return (self._answer(z).float() / self.settings.temperature).softmax(dim=1)
+
+    def _answer(self, z: Tensor) -> Tensor:
+        """The teacher's logits where its penultimate feature is z."""
+        head, feature = self._head.layer, self._feature.layer
+        if self.settings.feature == "literal":
+            return head(z)  # type: ignore[no-any-return]
+        if isinstance(feature, nn.Linear):  # the rest of the network as it is: activation, norm, head
+            x = torch.zeros(len(z), *self.problem.inputs.shape, device=z.device)
+            with output_replaced(feature, z):
+                return self.problem.teacher(x)  # type: ignore[no-any-return]
+        return head(z.relu())  # type: ignore[no-any-return]
+
+    def _dirichlet(self, n: int) -> Tensor:
+        """ZSKD's targets: Dirichlet draws around each class in turn, half of them at a tenth of the concentration."""
+        similarity = row_correlation(_weight(self._head))
+        low, high = similarity.amin(1, keepdim=True), similarity.amax(1, keepdim=True)
+        concentration = ((similarity - low) / (high - low)).clamp_min(1e-3)
+        rows = torch.arange(n, device=concentration.device)
+        beta = torch.where(rows % 2 == 0, 1.0, 0.1)[:, None]
+        gamma = torch._standard_gamma(beta * concentration[rows // 2 % len(concentration)], generator=self.runtime.random)
+        return gamma / gamma.sum(1, keepdim=True).clamp_min(1e-30)
+
+
+def row_correlation(weight: Tensor) -> Tensor:
+    """Cosine between the rows of a weight [units, inputs]: R_ij = w_i . w_j / (|w_i| |w_j|), [units, units].
+
+    PyTorch keeps the incoming weights of unit i in row i; the columns would correlate the layer's inputs instead.
+    """
+    unit = nn.functional.normalize(weight, dim=1)
+    return unit @ unit.T
+
+
+def _weight(call: Call) -> Tensor:
+    """Weight of a linear layer or a convolution."""
+    assert isinstance(call.layer.weight, Tensor)
+    return call.layer.weight.detach()
+
+
+def head_and_feature(trace: list[Call]) -> tuple[Call, Call]:
+    """The last linear layer, and the layer whose outputs are its features: the linear one before it, else the last
+    convolution with as many channels (pooled networks).
+
+    Raises `ValueError` where the network's last layer is not linear, or no layer gives its features.
+    """
+    head = trace[-1]
+    if not isinstance(head.layer, nn.Linear):
+        kind = type(head.layer).__name__
+        raise ValueError(f"sttss needs a teacher that ends in a linear layer, and {head.name!r} is a {kind}; use dfad for it.")
+    width = head.layer.in_features
+    linear = [call for call in trace[:-1] if isinstance(call.layer, nn.Linear) and call.layer.out_features == width]
+    pooled = [call for call in trace[:-1] if isinstance(call.layer, nn.Conv2d) and call.layer.out_channels == width]
+    if found := linear or pooled:
+        return head, found[-1]
+    raise ValueError(f"sttss finds no layer of the teacher that gives the {width} features of {head.name!r}; use dfad for it.")

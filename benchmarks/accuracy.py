@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from datafree import load, record
 from datafree.runtime import Runtime
-from datafree.transfer import Batch, TransferSet
+from datafree.setfile import noise_set
 from datafree.verbs import evaluate
 
 NOISE_IMAGES = 60_000
@@ -136,10 +134,7 @@ def _datafree(line: str) -> None:
 def _noise(path: Path, teacher: Path) -> Path:
     """A set of standard normal noise, in the teacher's network units."""
     if not path.exists():
-        inputs = load(teacher).card.inputs
-        noise = TransferSet(inputs, keep=NOISE_IMAGES)
-        noise.add(Batch(torch.randn(NOISE_IMAGES, *inputs.shape, generator=torch.Generator().manual_seed(0))))
-        noise.save(path, provenance="none")
+        noise_set(load(teacher).card.inputs, NOISE_IMAGES, seed=0).save(path)
     return path
 
 

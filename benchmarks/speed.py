@@ -24,7 +24,7 @@ from datafree.method import Problem, Teacher
 from datafree.methods.dfad import DFAD
 from datafree.runtime import Runtime, fastest_layout
 from datafree.spec import InputSpec
-from datafree.transfer import TransferSet
+from datafree.transfer import Pool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ def players(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
     ours = DFAD(latent=case.latent, width=case.width, batch=case.batch).start(problem, runtime)
     optimizer = torch.optim.SGD(student.parameters(), 0.01, momentum=0.9, weight_decay=1e-4, fused=True)
 
-    pool = TransferSet(inputs, keep=0)
+    pool = Pool(inputs, keep=0)
 
     def round_() -> None:
         pool.add(ours.synthesize(case.steps * case.batch))

@@ -124,7 +124,7 @@ def test_dry_run_goes_through_every_phase_and_leaves_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("command", ["demo", "pack", "teach", "distill", "evaluate", "inspect"])
+@pytest.mark.parametrize("command", ["demo", "pack", "teach", "distill", "synthesize", "evaluate", "inspect", "export-set"])
 def test_every_command_has_help_of_its_own(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"Usage: datafree {command}" in said(capsys, command, "--help")
 

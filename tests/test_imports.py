@@ -14,17 +14,18 @@ settings
 files
 spec losses taps augment images plan
 runtime nets.classifiers nets.generators data
-architectures
+architectures setfile
 transfer metrics profile network record
 method teaching
 methods.dfad methods.stored methods.sttss
 methods
-rundir runlog recipes
-engine
+rundir runlog recipes stopping export
+engine synthesis
 verbs
 demonstration
 commands.arguments
-commands commands.demo commands.distill commands.evaluate commands.inspect commands.pack commands.teach
+commands commands.demo commands.evaluate commands.export_set commands.inspect commands.pack commands.teach
+commands.distill commands.synthesize
 cli
 """
 RANK = {module: i for i, line in enumerate(ORDER.split("\n")) for module in line.split()}

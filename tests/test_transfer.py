@@ -9,7 +9,8 @@ from conftest import INPUTS
 from PIL import Image
 
 from datafree import TransferSet
-from datafree.transfer import Batch, read_pixels
+from datafree.setfile import SetCard, read_set
+from datafree.transfer import Batch, Pool, read_images
 
 
 def numbered(*values: int) -> Batch:
@@ -18,12 +19,12 @@ def numbered(*values: int) -> Batch:
     return Batch(INPUTS.to_network(pixels))
 
 
-def kept(pool: TransferSet) -> set[int]:
+def kept(pool: Pool) -> set[int]:
     return set(pool.pixels[: len(pool), 0, 0, 0].tolist())
 
 
 def test_the_newest_are_kept() -> None:
-    pool = TransferSet(INPUTS, keep=5)
+    pool = Pool(INPUTS, keep=5)
     pool.add(numbered(1, 2, 3))
     assert kept(pool) == {1, 2, 3}
     pool.add(numbered(4, 5, 6))
@@ -33,7 +34,7 @@ def test_the_newest_are_kept() -> None:
 
 
 def test_batches_are_drawn_from_what_is_kept() -> None:
-    pool = TransferSet(INPUTS, keep=50)
+    pool = Pool(INPUTS, keep=50)
     pool.add(numbered(7, 8, 9))
     generator = torch.Generator().manual_seed(0)
     seen = [INPUTS.to_pixels(batch.x)[:, 0, 0, 0] for batch in pool.batches(4, 16, generator)]
@@ -42,34 +43,54 @@ def test_batches_are_drawn_from_what_is_kept() -> None:
 
 
 def test_without_keeping_each_image_is_used_once_and_unrounded() -> None:
-    pool, x = TransferSet(INPUTS, keep=0), torch.randn(12, *INPUTS.shape)
+    pool, x = Pool(INPUTS, keep=0), torch.randn(12, *INPUTS.shape)
     pool.add(Batch(x))
     assert torch.equal(torch.cat([batch.x for batch in pool.batches(3, 4, torch.Generator())]), x)
 
 
-def test_a_saved_set_reads_back_with_its_provenance(tmp_path: Path) -> None:
-    pool = TransferSet(INPUTS, keep=5)
-    pool.add(numbered(3, 1, 4))
-    pool.save(tmp_path / "set.safetensors", provenance="none")
-    found = read_pixels(tmp_path / "set.safetensors", INPUTS)
-    assert torch.equal(found.pixels, pool.pixels[:3])
-    assert found.provenance == "none"
+def small_set(**columns: torch.Tensor) -> TransferSet:
+    pixels = torch.randint(0, 256, (6, *INPUTS.shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return TransferSet(SetCard(inputs=INPUTS, provenance="none"), (pixels,), **{k: (v,) for k, v in columns.items()})
+
+
+def test_a_saved_set_reads_back_with_its_columns_and_provenance(tmp_path: Path) -> None:
+    made = small_set(targets=torch.rand(6, 10), logits=torch.randn(6, 10))
+    made.save(tmp_path / "set.safetensors")
+    found = read_images(tmp_path / "set.safetensors", INPUTS)
+    assert found.card == made.card
+    for name in ("pixels", "targets", "logits"):
+        assert torch.equal(getattr(found, name)[0], getattr(made, name)[0])
+
+
+def test_rows_are_taken_in_their_order_across_shards() -> None:
+    whole = small_set()
+    split = TransferSet(whole.card, (whole.pixels[0][:2], whole.pixels[0][2:3], whole.pixels[0][3:]))
+    rows = torch.tensor([5, 0, 2, 2, 1, 4])
+    assert torch.equal(split.take(rows), whole.pixels[0][rows])
+    assert len(split) == 6
+
+
+def test_a_set_is_read_by_memory_map(tmp_path: Path) -> None:
+    pixels = torch.zeros(40_000, 1, 32, 32, dtype=torch.uint8)
+    TransferSet(SetCard(inputs=INPUTS, provenance="none"), (pixels,)).save(tmp_path / "big.safetensors")
+    found = read_set(tmp_path / "big.safetensors")
+    maps = Path("/proc/self/maps").read_text()
+    assert "big.safetensors" in maps
+    assert found.take(torch.tensor([39_999])).shape == (1, 1, 32, 32)
 
 
 def test_folders_and_npz_are_read_without_their_labels(tmp_path: Path, images: Path) -> None:
-    assert read_pixels(images, INPUTS).pixels.shape == (40, 1, 8, 8)
+    assert read_images(images, INPUTS).pixels[0].shape == (40, 1, 8, 8)
     for i in range(3):
         (tmp_path / "flat" / "deeper").mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((9, 12, 3), 100 * i, dtype=np.uint8)).save(tmp_path / "flat" / "deeper" / f"{i}.png")
-    found = read_pixels(tmp_path / "flat", INPUTS)
-    assert found.pixels[:, 0, 0, 0].tolist() == [0, 100, 200]
-    assert found.provenance != "none"
+    found = read_images(tmp_path / "flat", INPUTS)
+    assert found.pixels[0][:, 0, 0, 0].tolist() == [0, 100, 200]
+    assert found.card.provenance != "none"
 
 
 def test_a_cut_a_foreign_and_a_missing_file_are_refused_in_words(tmp_path: Path) -> None:
-    pool = TransferSet(INPUTS, keep=5)
-    pool.add(numbered(3, 1, 4))
-    pool.save(tmp_path / "set.safetensors", provenance="none")
+    small_set().save(tmp_path / "set.safetensors")
     whole = (tmp_path / "set.safetensors").read_bytes()
     for name, content, words in [
         ("cut.safetensors", whole[:-20], "cut short"),
@@ -80,11 +101,11 @@ def test_a_cut_a_foreign_and_a_missing_file_are_refused_in_words(tmp_path: Path)
     ]:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=words):
-            read_pixels(tmp_path / name, INPUTS)
+            read_images(tmp_path / name, INPUTS)
     with pytest.raises(ValueError, match="does not exist"):
-        read_pixels(tmp_path / "nothing.safetensors", INPUTS)
+        read_images(tmp_path / "nothing.safetensors", INPUTS)
 
 
 def test_a_network_file_is_not_a_set(teacher_file: Path) -> None:
     with pytest.raises(ValueError, match="not a transfer set"):
-        read_pixels(teacher_file, INPUTS)
+        read_images(teacher_file, INPUTS)

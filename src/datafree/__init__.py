@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from datafree.network import Card, Network, load, pack
     from datafree.plan import Plan
     from datafree.recipes import RECIPES, Recipe
+    from datafree.setfile import TransferSet
     from datafree.spec import InputSpec
-    from datafree.transfer import TransferSet
-    from datafree.verbs import distill, evaluate
+    from datafree.verbs import distill, evaluate, synthesize
 
 __version__ = "0.1.0"
 
@@ -31,9 +31,10 @@ _HOMES = {
     "RECIPES": "recipes",
     "Recipe": "recipes",
     "InputSpec": "spec",
-    "TransferSet": "transfer",
+    "TransferSet": "setfile",
     "distill": "verbs",
     "evaluate": "verbs",
+    "synthesize": "verbs",
 }
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "evaluate",
     "load",
     "pack",
+    "synthesize",
 ]
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import sys
+from importlib import import_module
 
 from cyclopts import App
 from cyclopts.exceptions import CycloptsError
@@ -17,9 +18,14 @@ COMMANDS = {
     "pack": "Make a network file of weights, an architecture and an input description.",
     "teach": "Train a teacher on labelled data.",
     "evaluate": "Accuracy of a network, and agreement with another.",
-    "inspect": "Show a network file: card, weights, multiply-adds, size, latency here.",
+    "inspect": "Show a network file or a transfer set.",
+    "export-set": "Write a transfer set as an image folder, WebDataset shards or an .npz.",
 }
-DISTILL = "Teach a student what a teacher knows, without its data; the same line again resumes."
+# The flags of these depend on the recipe, so they are made when the command is called.
+MADE = {
+    "distill": "Teach a student what a teacher knows, without its data; the same line again resumes.",
+    "synthesize": "Make a transfer set from a teacher alone; the same line again resumes.",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,14 +44,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _app(tokens: list[str]) -> App:
     app = App(name="datafree", help=HELP, version=__version__, result_action="return_none", suppress_keyboard_interrupt=False)
-    if tokens[:1] == ["distill"]:
-        from datafree.commands.distill import distill_command  # its flags depend on the recipe, so they are made when asked for
-
-        app.command(distill_command(tokens[1:]), name="distill", help=DISTILL)
-    else:
-        app.command("datafree.commands.distill:without_flags", name="distill", help=DISTILL)
+    for name, text in MADE.items():
+        if tokens[:1] == [name]:
+            module = import_module(f"datafree.commands.{name}")
+            app.command(getattr(module, f"{name}_command")(tokens[1:]), name=name, help=text)
+        else:
+            app.command(f"datafree.commands.{name}:without_flags", name=name, help=text)
     for name, text in COMMANDS.items():
-        app.command(f"datafree.commands.{name}:{name}", name=name, help=text)
+        module_name = name.replace("-", "_")
+        app.command(f"datafree.commands.{module_name}:{module_name}", name=name, help=text)
     return app
 
 

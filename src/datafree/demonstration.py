@@ -14,9 +14,8 @@ from datafree.network import Card, Network, parameters
 from datafree.plan import Plan
 from datafree.recipes import Recipe
 from datafree.runtime import Runtime
-from datafree.spec import InputSpec
+from datafree.setfile import noise_set
 from datafree.teaching import Lesson, describe, teach
-from datafree.transfer import Batch, TransferSet
 from datafree.verbs import distill, evaluate
 
 TEACHER, STUDENT = "small-cnn", "small-cnn-half"
@@ -62,8 +61,7 @@ def show(seed: int, folder: Path) -> dict[str, float]:
     student = distill(teacher, STUDENT, recipe="dfad-digits", out=folder / "run", device="cpu", seed=seed)
 
     print("3. For comparison, the same student taught on noise ...", flush=True)
-    noise = _noise(inputs, seed)
-    noise.save(folder / "noise.safetensors", provenance="none")
+    noise_set(inputs, NOISE_IMAGES, seed).save(folder / "noise.safetensors")
     recipe = Recipe(Stored(path=folder / "noise.safetensors"), STUDENT_ON_NOISE, "the noise baseline")
     from_noise = distill(teacher, STUDENT, recipe=recipe, out=folder / "run-noise", device="cpu", seed=seed, quiet=True)
 
@@ -80,10 +78,3 @@ def show(seed: int, folder: Path) -> dict[str, float]:
     print(f"  student on noise   {scores['noise']:5.1f} %   the same student, taught on noise")
     print(f"\nThe run's folder: {folder / 'run'}  (images/ shows what the student looked at)")
     return scores
-
-
-def _noise(inputs: InputSpec, seed: int) -> TransferSet:
-    """A set of standard normal noise in network units."""
-    noise = TransferSet(inputs, keep=NOISE_IMAGES)
-    noise.add(Batch(torch.randn(NOISE_IMAGES, *inputs.shape, generator=torch.Generator().manual_seed(seed))))
-    return noise

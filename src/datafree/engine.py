@@ -1,10 +1,8 @@
 """The only loop of the library."""
 
 import contextlib
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -17,13 +15,10 @@ from datafree.plan import Plan
 from datafree.rundir import RunDir, refuse_non_finite
 from datafree.runlog import RunLog
 from datafree.runtime import Runtime
-from datafree.transfer import TransferSet
+from datafree.stopping import Interrupted, stoppable
+from datafree.transfer import Pool
 
 GRID_IMAGES = 64
-
-
-class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop (Ctrl-C, SIGTERM) and saved itself first."""
 
 
 @dataclass
@@ -65,7 +60,7 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
     optimizers = (optimizer, *synthesizer.optimizers())
     initial = [[group["lr"] for group in each.param_groups] for each in optimizers]
     average = _average(plan, student)
-    pool = TransferSet(job.problem.inputs, plan.keep, runtime.device)
+    pool = Pool(job.problem.inputs, plan.keep, runtime.device)
     parts: dict[str, Stateful] = {"student": student, "optimizer": optimizer, "pool": pool, "runtime": runtime}
     parts |= {"average": average} if average else {}
     parts |= {f"method.{name}": part for name, part in synthesizer.state().items()}
@@ -76,7 +71,7 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
     log = RunLog(job.folder.log, plan.rounds, clock.round, job.quiet, job.tensorboard)
     kept = average.module if average else student
     student.train()
-    with _stoppable() as stop, contextlib.closing(log):
+    with stoppable() as stop, contextlib.closing(log):
         while clock.round < plan.rounds:
             _set_rates(optimizers, initial, plan.rate(clock.round))
             if not plan.fill or clock.round < plan.fill:
@@ -97,7 +92,7 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
 
 
 def _border(
-    job: Job, clock: Clock, log: RunLog, kept: nn.Module, pool: TransferSet, parts: dict[str, Stateful], stopping: bool
+    job: Job, clock: Clock, log: RunLog, kept: nn.Module, pool: Pool, parts: dict[str, Stateful], stopping: bool
 ) -> None:
     """What is due between two rounds: log, evaluation, grid, checkpoint. Only here does a run wait for the device."""
     plan, last = job.plan, clock.round == job.plan.rounds
@@ -142,27 +137,3 @@ def _set_rates(optimizers: tuple[torch.optim.Optimizer, ...], initial: list[list
     for optimizer, starts in zip(optimizers, initial, strict=True):
         for group, start in zip(optimizer.param_groups, starts, strict=True):
             group["lr"] = start * rate
-
-
-@contextlib.contextmanager
-def _stoppable() -> Iterator[threading.Event]:
-    """Inside, the first Ctrl-C or SIGTERM sets the event, so that the round is finished and saved; the second acts at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in signals}
-
-    def ask(number: int, frame: object) -> None:
-        stop.set()
-        for each in signals:
-            signal.signal(each, before[each] or signal.SIG_DFL)
-
-    for number in signals:
-        signal.signal(number, ask)
-    try:
-        yield stop
-    finally:
-        for number in signals:
-            signal.signal(number, before[number] or signal.SIG_DFL)

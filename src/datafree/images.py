@@ -37,6 +37,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist; name a file that does.") from None
     except (ValueError, OSError, EOFError, AttributeError) as error:
         raise ValueError(
             f"{path} is not a plain .npz of arrays ({error}); write one with numpy.savez(path, images=..., labels=...)."
@@ -88,4 +90,5 @@ def save_grid(pixels: Tensor, path: Path, columns: int | None = None, smallest: 
     for i, tile in enumerate(array):
         top, left = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
         sheet[top : top + height, left : left + width] = tile
+    path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(sheet).save(path)

@@ -106,6 +106,13 @@ def _noise(network: nn.Module, inputs: InputSpec) -> Tensor:
     return torch.randn(2, *inputs.shape, generator=torch.Generator().manual_seed(0)).to(weight.device)
 
 
+class NoStudent(nn.Module):
+    """Stands for the student where a set is synthesised before there is one; to ask it anything is a mistake of ours."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise AssertionError("a method that says it needs no student asked it")
+
+
 class Synthesizer(ABC):
     """A method at work on one problem."""
 

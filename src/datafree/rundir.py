@@ -37,7 +37,7 @@ class RunDir:
         self.identity = json.loads(json.dumps(identity))  # as it will be read back
         self.record: dict[str, Any] = {"status": "new", "identity": self.identity}
         self._refuse_foreign()
-        self.images.mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(parents=True, exist_ok=True)
         self._lock = (self.path / ".lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,10 +12,15 @@ from datafree.files import write_text
 
 
 class RunLog:
-    """Writes what a run says of itself. Lines after `start` are dropped: the rounds they tell of are run again."""
+    """Writes what a run says of itself. Lines after `start` are dropped: the rounds they tell of are run again.
 
-    def __init__(self, path: Path, rounds: int, start: int, quiet: bool = False, tensorboard: bool = False):
-        self.path, self.rounds, self.quiet = path, rounds, quiet
+    `unit` is what a person calls a round.
+    """
+
+    def __init__(
+        self, path: Path, rounds: int, start: int, quiet: bool = False, tensorboard: bool = False, unit: str = "round"
+    ):
+        self.path, self.rounds, self.quiet, self.unit = path, rounds, quiet, unit
         self.rows = [row for row in _read(path) if int(row["round"]) <= start]
         self._file: io.TextIOWrapper | None = None
         self._columns: list[str] = []
@@ -50,7 +55,7 @@ class RunLog:
         left = spent / max(1, round_ - self._first) * (self.rounds - round_)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name not in ("images", "wall_s"))
         rate = (values.get("images", 0) - self._images) / max(spent, 1e-9)
-        line = f"round {round_}/{self.rounds}  {shown}  {rate:,.0f} images/s  {_clock(left)} left"
+        line = f"{self.unit} {round_}/{self.rounds}  {shown}  {rate:,.0f} images/s  {_clock(left)} left"
         if self._live:
             bar = "#" * (20 * round_ // self.rounds)
             print(f"\r\033[K[{bar:<20}] {line}", end="", file=sys.stderr, flush=True)

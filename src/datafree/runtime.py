@@ -17,12 +17,10 @@ Precision = Literal["fp32", "bf16"]
 class Runtime:
     """Device, precision, seeded random numbers and counters of one run.
 
-    Raises `ValueError` for a device that is not there, and where several processes were started (not served yet).
+    Raises `ValueError` for a device that is not there.
     """
 
     def __init__(self, device: str = "auto", precision: Precision = "fp32", seed: int = 0):
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ValueError("Several processes were started, and a run is one process so far; start it without torchrun.")
         self.device = find_device(device)
         self.precision, self.seed = precision, seed
         self.random = torch.Generator(self.device).manual_seed(seed)
@@ -96,10 +94,20 @@ class Runtime:
         return f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
 
 
+def place() -> tuple[int, int]:
+    """Which process this is and of how many, counted from 1, as torchrun says; (1, 1) without it."""
+    return int(os.environ.get("RANK", "0")) + 1, int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def find_device(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps` as a device. Raises `ValueError` where it is not there."""
+    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps` as a device; `auto` gives each process of a machine a GPU of its own.
+
+    Raises `ValueError` where it is not there.
+    """
+    if name == "auto" and torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cpu")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

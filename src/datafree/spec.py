@@ -41,13 +41,17 @@ class InputSpec(Settings):
     def to_network(self, pixels: Tensor) -> Tensor:
         """Pixels [B, C, H, W] (uint8 in 0..255, or float in 0..1) to float32 network units, on the same device."""
         mean, std = _statistics(self, pixels.device)
-        scaled = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+        scaled = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
         return (scaled - mean) / std
+
+    def to_unit(self, x: Tensor) -> Tensor:
+        """Network units [B, C, H, W] to pixels in [0, 1], neither rounded nor clipped."""
+        mean, std = _statistics(self, x.device)
+        return x * std + mean
 
     def to_pixels(self, x: Tensor) -> Tensor:
         """Network units [B, C, H, W] to uint8 pixels, rounded; what lies outside 0..255 is clipped."""
-        mean, std = _statistics(self, x.device)
-        return ((x * std + mean) * 255).round_().clamp_(0, 255).to(torch.uint8)
+        return (self.to_unit(x) * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 
 @lru_cache(maxsize=64)

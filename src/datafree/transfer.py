@@ -1,19 +1,15 @@
-"""What a student looks at: a batch, and the transfer set, the same thing as a pool in memory and as a file."""
+"""What a student looks at: a batch, the pool that batches are drawn from, and images read from anywhere."""
 
-import json
-import os
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from datafree.files import header_of, replace_atomically
 from datafree.images import fit, list_images, npz_pixels, read_files, read_npz
+from datafree.setfile import SetCard, TransferSet, fitted, read_set
 from datafree.spec import InputSpec
 
 
@@ -24,7 +20,7 @@ class Batch(NamedTuple):
     y: Tensor | None = None  # [B, classes], probabilities
 
 
-class TransferSet:
+class Pool:
     """The newest `keep` examples as 8-bit pixels on one device; with `keep=0` only what was added last, unrounded.
 
     A pool of a few hundred thousand small images lives on the device, so that a step never waits for a loader.
@@ -76,46 +72,18 @@ class TransferSet:
         self.filled, self._next = len(state["pixels"]), state["next"]
         self.pixels[: self.filled] = state["pixels"]
 
-    def save(self, path: str | Path, provenance: str) -> None:
-        """Write the pool as one safetensors file; `provenance` says where its images come from (`none`: no real data)."""
-        meta = {"datafree.set": json.dumps({"inputs": self.inputs.model_dump(), "provenance": provenance})}
-        pixels = self.pixels[: self.filled].contiguous().cpu()
-        replace_atomically(Path(path), lambda temporary: save_file({"pixels": pixels}, temporary, metadata=meta))
 
-
-class StoredPixels(NamedTuple):
-    """A set read from disk: pixels [N, C, H, W], uint8, and which real data they hold (`none`: synthesised)."""
-
-    pixels: Tensor
-    provenance: str
-
-
-def read_pixels(path: str | Path, inputs: InputSpec) -> StoredPixels:
-    """Read a saved transfer set, an `.npz`, or a folder of images, labelled or not, fitted to `inputs`.
+def read_images(path: str | Path, inputs: InputSpec) -> TransferSet:
+    """Read a transfer set (by memory map), an `.npz`, or a folder of images, labelled or not, fitted to `inputs`.
 
     Labels are ignored. Raises `ValueError` where there is nothing readable.
     """
     path = Path(path)
     if path.is_dir():
-        return StoredPixels(read_files(list_images(path), inputs.shape), f"folder {path.name}")
-    if not path.exists():
-        raise ValueError(f"{path} does not exist; name a transfer set, an .npz or an image folder.")
+        pixels = read_files(list_images(path), inputs.shape)
+        return TransferSet(SetCard(inputs=inputs, provenance=f"folder {path.name}"), (pixels,))
     if path.suffix == ".npz":
-        return StoredPixels(fit(npz_pixels(read_npz(path), path), inputs.shape), f"file {path.name}")
-    return _read_saved(path, inputs)
-
-
-def _read_saved(path: Path, inputs: InputSpec) -> StoredPixels:
-    what = f"{path} is not a transfer set of ours, or is cut short"
-    label = header_of(path).get("datafree.set")
-    if label is None:
-        raise ValueError(f"{what}; write one with TransferSet.save.")
-    try:
-        card = json.loads(label)
-        InputSpec.model_validate(card["inputs"])
-        provenance = str(card["provenance"])
-        with safe_open(os.fspath(path), "pt") as file:
-            pixels = file.get_tensor("pixels")
-    except (SafetensorError, KeyError, ValidationError, json.JSONDecodeError) as error:
-        raise ValueError(f"{what} ({error}); write one with TransferSet.save.") from error
-    return StoredPixels(fit(pixels, inputs.shape), provenance)
+        pixels = fit(npz_pixels(read_npz(path), path), inputs.shape)
+        return TransferSet(SetCard(inputs=inputs, provenance=f"file {path.name}"), (pixels,))
+    found = read_set(path)
+    return dataclasses.replace(found, pixels=tuple(fitted(part, inputs.shape) for part in found.pixels))

@@ -4,7 +4,7 @@ import copy
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -12,13 +12,15 @@ from datafree import engine, record
 from datafree.architectures import build
 from datafree.data import Labelled, load_labelled
 from datafree.files import sha256
-from datafree.method import Problem, Teacher, probe
+from datafree.method import Method, NoStudent, Problem, Teacher, probe
 from datafree.metrics import percent, predictions
 from datafree.network import Card, Network, load, parameters, read_weights
 from datafree.recipes import Recipe, find_recipe
 from datafree.rundir import STUDENT, RunDir
-from datafree.runtime import Precision, Runtime, fastest_layout, find_device
+from datafree.runtime import Precision, Runtime, fastest_layout, find_device, place
+from datafree.setfile import SetCard, TransferSet, read_shard
 from datafree.spec import InputSpec
+from datafree.synthesis import Order, fill
 
 Source = nn.Module | Network | str | Path
 
@@ -65,6 +67,8 @@ def distill(
     Raises `ValueError` for what cannot be served, `FloatingPointError` where the loss is no longer finite, `OSError`
     where a file cannot be written, and `engine.Interrupted` after saving itself on Ctrl-C or SIGTERM.
     """
+    if place() != (1, 1):
+        raise ValueError("Several processes were started, and a run is one process so far; start it without torchrun.")
     reporting = Reporting(eval_data, quiet, tensorboard)
     chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe
     runtime = Runtime(device, precision, seed)
@@ -99,6 +103,48 @@ def rehearse(teacher: Network, student: str, recipe: Recipe, **how: Any) -> None
             hashes.append(sha256(out / STUDENT))
             (out / STUDENT).unlink()
         assert hashes[0] == hashes[1], "a resumed run gave another student"
+
+
+def synthesize(
+    teacher: Source,
+    method: Method | Recipe | str,
+    n: int,
+    *,
+    inputs: InputSpec | None = None,
+    out: str | Path | None = None,
+    shard: tuple[int, int] = (1, 1),
+    batch: int = 100,
+    pixels: Literal["uint8", "float16"] = "uint8",
+    targets: bool = True,
+    logits: bool = True,
+    device: str = "auto",
+    precision: Precision = "fp32",
+    seed: int = 0,
+    quiet: bool = False,
+) -> TransferSet:
+    """Make a transfer set of `n` images from `teacher` alone, without a student.
+
+    `method` is a method's settings, a recipe, or a recipe's name. `out` is the set's file: the same call again resumes;
+    without it the set is only returned. With `shard=(3, 16)` the third of sixteen parts is made and returned; the parts
+    read back as one set by their common name. `pixels` is how images are kept; the soft `targets` that they were made for
+    (where the method has such) and the teacher's `logits` are kept beside them.
+
+    Raises `ValueError` for a method that needs a student, and as `distill` does.
+    """
+    order = Order(n, batch, *shard, pixels=pixels, targets=targets, logits=logits)
+    settings = method if isinstance(method, Method) else (find_recipe(method) if isinstance(method, str) else method).method
+    if settings.adversarial:
+        raise ValueError("This method's inputs depend on a student, so it cannot make a set without one; use distill.")
+    runtime = Runtime(device, precision, seed)
+    with runtime.seeded(), tempfile.TemporaryDirectory(prefix="datafree-") as scratch:
+        known = _network(teacher, inputs)
+        problem = Problem(Teacher(known.module, runtime), NoStudent(), known.card.inputs, known.card.classes)
+        synthesizer = settings.start(problem, runtime)
+        made = {"method": settings.model_dump(mode="json"), "teacher": record.fingerprint(known.module), "seed": seed, "n": n}
+        made |= {"batch": batch, "pixels": pixels, "targets": targets, "logits": logits, "precision": precision}
+        card = SetCard(inputs=problem.inputs, provenance=synthesizer.provenance(), shards=order.shards, made=made)
+        path = Path(out or Path(scratch) / "set.safetensors")
+        return read_shard(fill(problem, synthesizer, runtime, order, path, card, quiet))
 
 
 def evaluate(

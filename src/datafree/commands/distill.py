@@ -2,15 +2,13 @@
 
 import json
 from collections.abc import Callable
-from copy import copy
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from pydantic import create_model
 
 from datafree import verbs
-from datafree.commands.arguments import EvalData, Packages
+from datafree.commands.arguments import EvalData, Packages, flag_value, preset
 from datafree.method import Method
 from datafree.methods.dfad import DFAD
 from datafree.network import load
@@ -18,13 +16,12 @@ from datafree.plan import Plan
 from datafree.recipes import RECIPES, Recipe, find_recipe, recipe_from
 from datafree.rundir import STUDENT, is_finished
 from datafree.runtime import Precision
-from datafree.settings import Settings
 
 
 def distill_command(tokens: list[str]) -> Callable[..., None]:
     """The distill command with the flags and defaults of the recipe that `tokens` name."""
-    config = _value(tokens, "--config")
-    name = _value(tokens, "--recipe")
+    config = flag_value(tokens, "--config")
+    name = flag_value(tokens, "--recipe")
     if config:
         settings = _read_config(Path(config))
         recipe = recipe_from(settings)
@@ -118,28 +115,8 @@ def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Call
         )  # fmt: skip
         _tell(out, before)
 
-    command.__annotations__ |= {"method": _preset(recipe.method) | None, "plan": _preset(recipe.plan) | None}
+    command.__annotations__ |= {"method": preset(recipe.method) | None, "plan": preset(recipe.plan) | None}
     return command
-
-
-def _preset(settings: Settings) -> type[Settings]:
-    """A subclass of `settings`' class with its values as defaults, so that flags and help show those of the recipe."""
-    fields: dict[str, Any] = {}
-    for name, field in type(settings).model_fields.items():
-        preset = copy(field)
-        preset.default = getattr(settings, name)
-        fields[name] = (field.annotation, preset)
-    return create_model(type(settings).__name__, __base__=type(settings), **fields)
-
-
-def _value(tokens: list[str], flag: str) -> str | None:
-    """The value of `flag` among `tokens`, in either form."""
-    for i, token in enumerate(tokens):
-        if token == flag and i + 1 < len(tokens):
-            return tokens[i + 1]
-        if token.startswith(f"{flag}="):
-            return token.partition("=")[2]
-    return None
 
 
 def _read_config(path: Path) -> dict[str, Any]:

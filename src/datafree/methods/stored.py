@@ -11,14 +11,16 @@ from datafree.augment import random_crop, random_flip
 from datafree.losses import kd
 from datafree.method import Method, Problem, Stateful, Synthesizer
 from datafree.runtime import Runtime
-from datafree.transfer import Batch, read_pixels
+from datafree.transfer import Batch, read_images
+
+RESIDENT = 2 * 2**30  # bytes of a set that are moved to the device at the start; a larger one is read from its files
 
 
 class Stored(Method):
     """Settings of distillation on a stored set. Labels, where the set has some, are not looked at."""
 
     path: Path
-    """The set: a transfer set (.safetensors), an .npz with `images`, or a folder of images."""
+    """The set: a transfer set (.safetensors, also in shards), an .npz with `images`, or a folder of images."""
     temperature: PositiveFloat = 4.0
     """Softens both networks' logits; the loss is scaled by its square."""
     crop: NonNegativeInt = 0
@@ -40,15 +42,18 @@ class Slices(Synthesizer):
 
     def __init__(self, settings: Stored, problem: Problem, runtime: Runtime):
         self.settings, self.problem, self.runtime = settings, problem, runtime
-        pixels, self._provenance = read_pixels(settings.path, problem.inputs)
-        if not len(pixels):
+        self.images = read_images(settings.path, problem.inputs)
+        if not len(self.images):
             raise ValueError(f"{settings.path} holds no image; name a set with some.")
-        self.pixels = pixels.to(runtime.device)
-        self.deck = Deck(len(pixels), runtime)
+        small = self.images.nbytes <= RESIDENT
+        self.resident = torch.cat(self.images.pixels).to(runtime.device) if small else None
+        self.deck = Deck(len(self.images), runtime)
 
     def synthesize(self, n: int) -> Batch:
         """The next n images of the shuffled set, augmented."""
-        x = self.problem.inputs.to_network(self.pixels[self.deck.deal(n)])
+        rows = self.deck.deal(n)
+        pixels = self.images.take(rows.cpu()).to(rows.device) if self.resident is None else self.resident[rows]
+        x = self.problem.inputs.to_network(pixels)
         if self.settings.crop:
             x = random_crop(x, self.settings.crop, self.runtime.random)
         if self.settings.flip:
@@ -65,7 +70,7 @@ class Slices(Synthesizer):
         return {"deck": self.deck}
 
     def provenance(self) -> str:
-        return self._provenance
+        return self.images.card.provenance
 
 
 class Deck:

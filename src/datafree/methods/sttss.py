@@ -38,7 +38,7 @@ class STTSS(Method):
     balanced: bool = False
     """Draw targets until each class is the likeliest equally often (ours)."""
     activation: NonNegativeFloat = 0.05
-    """Weight lambda_a of the term that keeps the features' L1 norm high; the paper's are 0.05 (LeNet-5), 0.1 (AlexNet)."""
+    """Weight lambda_a of the term that keeps the features high; the paper's are 0.05 (LeNet-5), 0.1 (AlexNet)."""
     batch: PositiveInt = 100
     """Images inverted together (ours); each is optimised on its own all the same."""
     steps: PositiveInt = 1500
@@ -103,7 +103,7 @@ class Inverter(Synthesizer):
                     answer = teacher(inputs.to_network(pixels))
                 loss = soft_cross_entropy(answer, targets, settings.temperature)
                 if settings.activation:
-                    loss = loss - settings.activation * seen[self.features.head].float().abs().sum(dim=1)
+                    loss = loss - settings.activation * seen[self.features.head].float().abs().mean(dim=1)
                 with torch.no_grad():
                     better = loss < least
                     least = torch.where(better, loss, least)

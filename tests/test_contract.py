@@ -68,8 +68,10 @@ def test_loss_reaches_every_weight_of_the_student_and_none_of_the_teacher(method
 def test_loss_of_a_student_that_is_the_teacher_is_nil(method: Method) -> None:
     problem, synthesizer = started(method, network(seed=2).module)
     batch = synthesizer.synthesize(8)
-    assert synthesizer.loss(network(seed=1).module, batch).item() == pytest.approx(0, abs=1e-5)
-    assert synthesizer.loss(problem.student, batch).item() > 1e-4
+    own = synthesizer.loss(problem.student, batch).item()
+    assert own > 1e-4
+    # Not nil to the bit: the squared temperature (400 for sttss) multiplies the rounding of equal logits.
+    assert abs(synthesizer.loss(network(seed=1).module, batch).item()) < 1e-3 * own
 
 
 def test_adversarial_inputs_depend_on_the_student_and_others_do_not(method: Method) -> None:

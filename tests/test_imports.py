@@ -10,8 +10,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "datafree"
 
 # Each module may import from its own line and from lines above it, never from below.
 ORDER = """
-settings
-files
+settings nets.shape
+files nets.plain nets.residual
 spec losses taps augment images plan
 runtime nets.classifiers nets.generators data
 architectures setfile

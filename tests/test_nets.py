@@ -43,6 +43,15 @@ def test_half_of_lenet_has_half_the_units() -> None:
     assert [half.conv1.out_channels, half.conv2.out_channels, half.fc1.out_features, half.fc2.out_features] == [3, 8, 60, 42]
 
 
+def test_half_of_alexnet_has_half_of_every_width() -> None:
+    def widths(name: str) -> list[int]:
+        layers = CLASSIFIERS[name]((3, 32, 32), 10).modules()
+        return [layer.weight.shape[0] for layer in layers if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear)]
+
+    assert widths("alexnet") == [48, 128, 192, 192, 128, 512, 256, 10]
+    assert widths("alexnet-half") == [24, 64, 96, 96, 64, 256, 128, 10]
+
+
 def test_sizes_that_networks_refuse_are_told() -> None:
     with pytest.raises(ValueError, match="takes 32x32 inputs, not 28x28"):
         CLASSIFIERS["lenet5"]((1, 28, 28), 10)

@@ -94,6 +94,42 @@ class Runtime:
         return f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
 
 
+class Plateau:
+    """Tells whether a loss has stopped falling, one check late, so that the device is not waited for.
+
+    A check is made every `patience` updates; flat means a fall by less than `tolerance` of the loss's size since the last.
+    """
+
+    def __init__(self, patience: int, tolerance: float = 1e-3):
+        self.patience, self.tolerance = patience, tolerance
+        self._updates = 0
+        self._last: float | None = None
+        self._asked: tuple[Tensor, torch.cuda.Event | None] | None = None
+
+    def update(self, loss: Tensor) -> bool:
+        """Hear of the scalar `loss`; True where the two checks before this one were flat."""
+        self._updates += 1
+        if not self.patience or self._updates % self.patience:
+            return False
+        answer, self._asked = self._asked, _sent(loss.detach())
+        if answer is None:
+            return False
+        value, event = answer
+        if event is not None:
+            event.synchronize()  # recorded `patience` steps ago, so long past
+        last, self._last = self._last, float(value)
+        return last is not None and last - self._last < self.tolerance * max(abs(last), 1e-12)
+
+
+def _sent(value: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
+    """A copy of `value` on its way to the CPU, and the event that tells when it is there."""
+    if value.device.type != "cuda":
+        return value.clone(), None
+    copied, event = value.to("cpu", non_blocking=True), torch.cuda.Event()
+    event.record()
+    return copied, event
+
+
 def place() -> tuple[int, int]:
     """Which process this is and of how many, counted from 1, as torchrun says; (1, 1) without it."""
     return int(os.environ.get("RANK", "0")) + 1, int(os.environ.get("WORLD_SIZE", "1"))

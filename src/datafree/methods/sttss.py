@@ -8,13 +8,13 @@ answers with those targets; the images are the transfer set of an ordinary disti
 from typing import Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from datafree.augment import random_affine, random_flip
 from datafree.losses import kd, soft_cross_entropy
 from datafree.method import Method, Problem, Stateful, Synthesizer
-from datafree.runtime import Runtime
+from datafree.runtime import Plateau, Runtime
 from datafree.taps import Call, calls, layer_inputs, output_replaced
 from datafree.transfer import Batch
 
@@ -45,6 +45,8 @@ class STTSS(Method):
     """Adam steps an image (ours)."""
     lr: PositiveFloat = 1e-3
     """Learning rate of the images, in [0, 1] pixels a step (ours)."""
+    patience: NonNegativeInt = 100
+    """Stop a batch when its mean loss has fallen by less than a thousandth over this many steps; 0: never (ours)."""
     momentum: tuple[float, float] = (0.9, 0.999)
     """Adam's two decay rates (ours)."""
     shift: float = Field(0.1, ge=0, lt=1)
@@ -97,11 +99,13 @@ class Inverter(Synthesizer):
         pixels = self.runtime.uniform(len(targets), *inputs.shape).requires_grad_()
         optimizer = torch.optim.Adam([pixels], settings.lr, settings.momentum, fused=True)
         best, least = pixels.detach().clone(), torch.full((len(targets),), torch.inf, device=pixels.device)
+        plateau, entropy = Plateau(settings.patience), torch.special.entr(targets).sum(dim=1)
         with layer_inputs(teacher.network, self.features.head) as seen:
             for _ in range(settings.steps):
                 with self.runtime.autocast():
                     answer = teacher(inputs.to_network(pixels))
-                loss = soft_cross_entropy(answer, targets, settings.temperature)
+                # Less the targets' own entropy, a constant: nil where the match is perfect, so that a plateau shows.
+                loss = soft_cross_entropy(answer, targets, settings.temperature) - entropy
                 if settings.activation:
                     loss = loss - settings.activation * seen[self.features.head].float().abs().mean(dim=1)
                 with torch.no_grad():
@@ -111,6 +115,8 @@ class Inverter(Synthesizer):
                 self.runtime.minimize(loss.sum(), optimizer)  # a sum: an image does not depend on its batch
                 with torch.no_grad():
                     pixels.clamp_(0, 1)
+                if plateau.update(least.mean()):
+                    break
         self.runtime.note("inversion_loss", least.mean())
         return inputs.to_network(best)
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Shape = tuple[int, int, int]
+from datafree.nets.shape import Shape
 
 
 class Doubling(nn.Conv2d):

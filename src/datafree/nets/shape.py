@@ -1,0 +1,3 @@
+"""What a network factory is told."""
+
+Shape = tuple[int, int, int]  # channels, height, width

@@ -1,0 +1,44 @@
+"""Seeded numbers, notes that do not wait, and the plateau of a loss."""
+
+import pytest
+import torch
+
+from datafree.runtime import Plateau, Runtime, find_device
+
+
+def test_a_plateau_is_told_when_the_loss_has_stopped_falling_and_not_before() -> None:
+    plateau = Plateau(patience=10)
+    falling = [1 - 0.001 * i for i in range(500)]
+    assert not any(plateau.update(torch.tensor(value)) for value in falling)
+    flat = [plateau.update(torch.tensor(falling[-1])) for _ in range(50)]
+    assert True in flat
+    assert flat.index(True) <= 40
+
+
+def test_no_patience_never_stops() -> None:
+    plateau = Plateau(patience=0)
+    assert not any(plateau.update(torch.tensor(1.0)) for _ in range(500))
+
+
+def test_notes_are_means_since_the_last_drain() -> None:
+    runtime = Runtime("cpu")
+    for value in (1.0, 2.0, 6.0):
+        runtime.note("a", torch.tensor(value))
+    assert runtime.drain() == {"a": 3.0}
+    assert runtime.drain() == {}
+
+
+def test_random_numbers_go_on_where_they_were_saved() -> None:
+    runtime = Runtime("cpu", seed=3)
+    runtime.noise(5)
+    state = runtime.state_dict()
+    ahead = runtime.noise(5), runtime.uniform(5), torch.rand(3)
+    other = Runtime("cpu", seed=8)
+    other.load_state_dict(state)
+    assert all(torch.equal(a, b) for a, b in zip(ahead, (other.noise(5), other.uniform(5), torch.rand(3)), strict=True))
+
+
+def test_a_device_that_is_not_there_is_refused_in_words() -> None:
+    for name in ("cuda:7", "abacus"):
+        with pytest.raises(ValueError, match="not to be had here"):
+            find_device(name)

@@ -53,3 +53,40 @@ class PlainDFAD:
         self.generator_optimizer.zero_grad()
         (-F.l1_loss(self.student(fake), self.teacher(fake))).backward()
         self.generator_optimizer.step()
+
+
+class PlainInversion:
+    """Inversion steps as public code writes them: hooks on every batch norm, the teacher's weights collecting gradients, the
+    loss read on the host each step. The loss is cross-entropy to soft targets plus the statistics' distances
+    (DeepInversion, arXiv 1912.08795, eq. 4).
+    """
+
+    def __init__(self, teacher: nn.Module, targets: Tensor, shape: tuple[int, int, int], temperature: float):
+        self.teacher, self.targets, self.temperature = teacher.eval(), targets, temperature
+        self.x = torch.randn(len(targets), *shape, requires_grad=True)
+        self.optimizer = torch.optim.Adam([self.x], lr=0.1)
+        self.distances: list[Tensor] = []
+        for layer in teacher.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.register_forward_hook(self._measure)
+        self.best, self.least = self.x.detach().clone(), float("inf")
+
+    def _measure(self, layer: nn.Module, inputs: tuple[Tensor], _: Tensor) -> None:
+        assert isinstance(layer, nn.BatchNorm2d)
+        assert layer.running_mean is not None
+        assert layer.running_var is not None
+        mean = inputs[0].mean([0, 2, 3])
+        variance = inputs[0].permute(1, 0, 2, 3).reshape(inputs[0].shape[1], -1).var(1, unbiased=False)
+        self.distances.append((mean - layer.running_mean).norm(2) + (variance - layer.running_var).norm(2))
+
+    def step(self) -> None:
+        """One Adam step on the images."""
+        self.distances = []
+        self.optimizer.zero_grad()
+        answer = self.teacher(self.x)
+        match = -(self.targets * F.log_softmax(answer / self.temperature, dim=1)).sum(1).mean()
+        loss = match + torch.stack(self.distances).sum()
+        if loss.item() < self.least:
+            self.least, self.best = loss.item(), self.x.detach().clone()
+        loss.backward()
+        self.optimizer.step()

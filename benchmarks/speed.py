@@ -1,4 +1,4 @@
-"""Our DFAD round against the paper's loop written plainly: same networks, same mathematics, alternating in one process.
+"""Our rounds and steps against plainly written ones: same networks, same mathematics, alternating in one process.
 
     python benchmarks/speed.py --out benchmarks/results/speed-dfad-cpu.json
 
@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from plain import PlainDFAD, PlainUpsampleGenerator
+from plain import PlainDFAD, PlainInversion, PlainUpsampleGenerator
 
 from datafree import record
 from datafree.architectures import build
+from datafree.losses import soft_cross_entropy, statistics_distance
 from datafree.method import Problem, Teacher
 from datafree.methods.dfad import DFAD
 from datafree.runtime import Runtime, fastest_layout
 from datafree.spec import InputSpec
+from datafree.taps import norm_statistics
 from datafree.transfer import Pool
 
 
@@ -41,8 +43,9 @@ class Case:
 
 
 CASES = {
-    "lenet5": Case("lenet5", "lenet5-half", (1, 32, 32), latent=100, width=128, batch=128),
-    "wrn-40-2": Case("wrn-40-2", "wrn-16-1", (3, 32, 32), latent=256, width=128, batch=64),
+    "lenet5": ("dfad round", Case("lenet5", "lenet5-half", (1, 32, 32), latent=100, width=128, batch=128)),
+    "wrn-40-2": ("dfad round", Case("wrn-40-2", "wrn-16-1", (3, 32, 32), latent=256, width=128, batch=64)),
+    "inversion-wrn-40-2": ("inversion step", Case("wrn-40-2", "none", (3, 32, 32), latent=0, width=0, batch=64, steps=0)),
 }
 
 
@@ -71,10 +74,34 @@ def players(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
     return plain.round, round_
 
 
-def measure(case: Case, pairs: int) -> dict[str, Any]:
-    """CPU seconds a round of each, alternating, and the ratio pair by pair."""
-    plain, ours = players(case)
-    plain(), ours()  # the first round allocates
+def inversions(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
+    """A plain step of inversion with statistics, and ours, from equal weights and targets."""
+    runtime = Runtime("cpu")
+    inputs = InputSpec(shape=case.shape)
+    network = build(case.teacher, inputs, 10).eval()
+    targets = torch.randn(case.batch, 10).softmax(1)
+    plain = PlainInversion(copy.deepcopy(network), targets, case.shape, temperature=20)
+    teacher = Teacher(network, runtime)
+    x = torch.randn(case.batch, *case.shape).contiguous(memory_format=torch.channels_last).requires_grad_()
+    optimizer = torch.optim.Adam([x], lr=0.1, fused=True)
+    best = [x.detach().clone(), torch.tensor(torch.inf)]
+
+    def step() -> None:
+        with norm_statistics(teacher.network) as seen:
+            answer = teacher(x)
+        loss = soft_cross_entropy(answer, targets, 20).mean() + statistics_distance(seen.values())
+        with torch.no_grad():
+            best[0] = torch.where(loss < best[1], x, best[0])
+            best[1] = torch.minimum(loss, best[1])
+        runtime.minimize(loss, optimizer)
+
+    return plain.step, step
+
+
+def measure(kind: str, case: Case, pairs: int) -> dict[str, Any]:
+    """CPU seconds of a round (or step) of each, alternating, and the ratio pair by pair."""
+    plain, ours = KINDS[kind](case)
+    plain(), ours()  # the first allocates
     seconds: dict[str, list[float]] = {"plain": [], "ours": []}
     for _ in range(pairs):
         for name, play in (("plain", plain), ("ours", ours)):
@@ -84,6 +111,7 @@ def measure(case: Case, pairs: int) -> dict[str, Any]:
     ratios = [p / o for p, o in zip(seconds["plain"], seconds["ours"], strict=True)]
     images = case.batch * (case.steps + 1)
     return {
+        "kind": kind,
         "ratio": round(statistics.median(ratios), 3),
         "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],
         "plain_s": round(statistics.median(seconds["plain"]), 4),
@@ -91,6 +119,9 @@ def measure(case: Case, pairs: int) -> dict[str, Any]:
         "ours_images_per_s": round(images / statistics.median(seconds["ours"]), 1),
         "case": dataclasses.asdict(case),
     }
+
+
+KINDS = {"dfad round": players, "inversion step": inversions}
 
 
 def main() -> None:
@@ -102,11 +133,11 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     cases = {}
-    for name, case in CASES.items():
-        cases[name] = measure(case, arguments.pairs)
+    for name, (kind, case) in CASES.items():
+        cases[name] = measure(kind, case, arguments.pairs)
         row = cases[name]
         print(
-            f"{name:10} plain {row['plain_s']:.3f} s  ours {row['ours_s']:.3f} s a round  "
+            f"{name:18} plain {row['plain_s']:.3f} s  ours {row['ours_s']:.3f} s a {kind.split()[1]}  "
             f"ratio {row['ratio']:.2f} ({row['ratio_range'][0]:.2f} to {row['ratio_range'][1]:.2f})",
             flush=True,
         )

@@ -47,11 +47,12 @@ def accuracy_table(results: list[dict[str, Any]]) -> str:
 
 def speed_table(results: list[dict[str, Any]]) -> str:
     """One row a case of a speed file."""
-    lines = ["| round of DFAD | plain loop | ours | ratio (range) | command |", "|---|---|---|---|---|"]
+    lines = ["| what | networks | plain loop | ours | ratio (range) | command |", "|---|---|---|---|---|---|"]
     for result in results:
         for row in result["cases"].values():
             case, (low, high) = row["case"], row["ratio_range"]
-            pair = f"{case['teacher']} → {case['student']}, batch {case['batch']}"
+            pair = case["teacher"] if case["student"] == "none" else f"{case['teacher']} → {case['student']}"
+            pair = f"{row['kind']} | {pair}, batch {case['batch']}"
             times = f"{row['plain_s']:.2f} s | {row['ours_s']:.2f} s"
             lines.append(f"| {pair} | {times} | **{row['ratio']:.2f}x** ({low:.2f} to {high:.2f}) | `{result['command']}` |")
     return "\n".join(lines)

@@ -12,7 +12,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "datafree"
 ORDER = """
 settings nets.shape
 files nets.plain nets.residual
-spec losses taps augment images plan
+spec taps augment images plan
+losses
 runtime nets.classifiers nets.generators data
 architectures setfile
 transfer metrics profile network record

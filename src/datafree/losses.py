@@ -1,7 +1,12 @@
 """Pure losses. The class axis is dim 1, so images [B, K] and segmentations [B, K, H, W] share each formula."""
 
+from collections.abc import Iterable
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from datafree.taps import NormStatistics
 
 
 def logit_gap(student: Tensor, teacher: Tensor) -> Tensor:
@@ -17,6 +22,12 @@ def kd(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     log_q = F.log_softmax(student.float() / temperature, dim=1)
     log_p = F.log_softmax(teacher.float() / temperature, dim=1)
     return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1).mean() * temperature**2
+
+
+def statistics_distance(statistics: Iterable[NormStatistics]) -> Tensor:
+    """Sum over layers of |mean - running mean|_2 + |variance - running variance|_2 (DeepInversion, arXiv 1912.08795, eq. 4)."""
+    pairs = [(s.mean - s.running_mean, s.variance - s.running_variance) for s in statistics]
+    return torch.stack([torch.linalg.vector_norm(part) for pair in pairs for part in pair]).sum()
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:

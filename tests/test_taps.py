@@ -4,7 +4,8 @@ import pytest
 import torch
 from conftest import INPUTS, network
 
-from datafree.taps import first_non_finite, layer_inputs, norm_statistics
+from datafree.losses import statistics_distance
+from datafree.taps import first_non_finite, layer_inputs, moments, norm_statistics
 
 
 def hooks(module: torch.nn.Module) -> int:
@@ -56,3 +57,31 @@ def test_first_non_finite_names_the_layer_that_breaks() -> None:
         module.conv2.weight[0] = torch.nan
     assert first_non_finite(module, x) == "conv2"
     assert hooks(module) == 0
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (4, 3, 6), (4, 3, 6, 5)])
+def test_moments_and_their_gradient_are_those_of_var_mean(shape: tuple[int, ...]) -> None:
+    x = (torch.randn(shape) * 3 + 2).requires_grad_()
+    axes, weights = [0, *range(2, len(shape))], torch.randn(2, shape[1])
+    variance, mean = torch.var_mean(x, dim=axes, correction=0)
+    found = moments(x)
+    assert torch.allclose(found[0], mean, atol=1e-5)
+    assert torch.allclose(found[1], variance, atol=1e-4)
+    (expected,) = torch.autograd.grad((weights[0] * mean + weights[1] * variance).sum(), x)
+    (gradient,) = torch.autograd.grad((weights[0] * found[0] + weights[1] * found[1]).sum(), x)
+    assert torch.allclose(gradient, expected, atol=1e-5)
+
+
+def test_a_constant_channel_has_no_variance() -> None:
+    assert moments(torch.full((4, 2, 3, 3), 5.0))[1].tolist() == pytest.approx([0, 0], abs=1e-9)
+
+
+def test_statistics_distance_is_the_sum_of_norms_in_a_naive_loop() -> None:
+    module, x = network(1).module, torch.randn(6, *INPUTS.shape)
+    with norm_statistics(module) as seen:
+        module(x)
+    total = 0.0
+    for each in seen.values():
+        total += sum((a - b) ** 2 for a, b in zip(each.mean.tolist(), each.running_mean.tolist(), strict=True)) ** 0.5
+        total += sum((a - b) ** 2 for a, b in zip(each.variance.tolist(), each.running_variance.tolist(), strict=True)) ** 0.5
+    assert statistics_distance(seen.values()).item() == pytest.approx(total, rel=1e-5)

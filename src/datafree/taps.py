@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -51,8 +52,7 @@ def norm_statistics(network: nn.Module) -> Iterator[dict[str, NormStatistics]]:
     seen: dict[str, NormStatistics] = {}
 
     def read(name: str, layer: Norm, x: Tensor) -> None:
-        axes = [0, *range(2, x.dim())]
-        variance, mean = torch.var_mean(x.float(), dim=axes, correction=0)
+        mean, variance = moments(x.float())
         assert layer.running_mean is not None
         assert layer.running_var is not None
         seen[name] = NormStatistics(mean, variance, layer.running_mean, layer.running_var)
@@ -67,6 +67,33 @@ def norm_statistics(network: nn.Module) -> Iterator[dict[str, NormStatistics]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+class _Moments(torch.autograd.Function):
+    """Mean and biased variance of each channel, by way of the batch norm kernel: on CPUs ten times faster than var_mean,
+    and its gradient, (g_mean + 2 g_variance (x - mean)) / n, is one pass over x.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        _, mean, inverse = torch.native_batch_norm(x, None, None, None, None, True, 0.0, _EPSILON)
+        ctx.save_for_backward(x, mean)
+        return mean, (inverse.reciprocal().square() - _EPSILON).clamp_min(0)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        x, mean = ctx.saved_tensors
+        count, shape = x.numel() / x.shape[1], [1, -1, *[1] * (x.dim() - 2)]
+        slope = 2 * gradients[1] / count
+        return torch.addcmul((gradients[0] / count - slope * mean).view(shape), x, slope.view(shape))
+
+
+_EPSILON = 1e-5  # keeps the inverse deviation of a constant channel finite
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance [channels] of x [B, channels, ...] over batch and positions, fp32."""
+    return cast(tuple[Tensor, Tensor], _Moments.apply(x))
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,12 @@ runtime nets.classifiers nets.generators data
 architectures setfile
 transfer metrics profile network record
 method teaching
+sources
 methods.dfad methods.stored methods.sttss
 methods
 rundir runlog recipes stopping export
 engine synthesis
+distillation
 verbs
 demonstration
 commands.arguments

@@ -1,4 +1,4 @@
-"""The public verbs: distil a student, evaluate a network."""
+"""The public verbs: distil a student, synthesize a transfer set, evaluate a network."""
 
 import copy
 import tempfile
@@ -8,21 +8,20 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from datafree import engine, record
-from datafree.architectures import build
-from datafree.data import Labelled, load_labelled
+from datafree import record
+from datafree.data import Labelled
+from datafree.distillation import Reporting, carry_out, identity
 from datafree.files import sha256
-from datafree.method import Method, NoStudent, Problem, Teacher, probe
+from datafree.method import Method, NoStudent, Problem, Teacher
 from datafree.metrics import percent, predictions
-from datafree.network import Card, Network, load, parameters, read_weights
+from datafree.network import Network, read_weights
 from datafree.recipes import Recipe, find_recipe
 from datafree.rundir import STUDENT, RunDir
 from datafree.runtime import Precision, Runtime, fastest_layout, find_device, place
 from datafree.setfile import SetCard, TransferSet, read_shard
+from datafree.sources import Source, known, labelled_for, student_for
 from datafree.spec import InputSpec
 from datafree.synthesis import Order, fill
-
-Source = nn.Module | Network | str | Path
 
 
 @dataclass(frozen=True)
@@ -32,15 +31,6 @@ class Score:
     accuracy: float
     images: int
     agreement: float | None = None
-
-
-@dataclass(frozen=True)
-class Reporting:
-    """What a run tells of itself on the way; nothing of it changes the student."""
-
-    eval_data: str | Labelled | None = None
-    quiet: bool = False
-    tensorboard: bool = False
 
 
 def distill(
@@ -65,7 +55,7 @@ def distill(
     it, and gives a finished run's student back; without it nothing is kept. `eval_data` only reports.
 
     Raises `ValueError` for what cannot be served, `FloatingPointError` where the loss is no longer finite, `OSError`
-    where a file cannot be written, and `engine.Interrupted` after saving itself on Ctrl-C or SIGTERM.
+    where a file cannot be written, and `stopping.Interrupted` after saving itself on Ctrl-C or SIGTERM.
     """
     if place() != (1, 1):
         raise ValueError("Several processes were started, and a run is one process so far; start it without torchrun.")
@@ -73,20 +63,20 @@ def distill(
     chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe
     runtime = Runtime(device, precision, seed)
     with runtime.seeded(), tempfile.TemporaryDirectory(prefix="datafree-") as scratch:
-        known = _network(teacher, inputs)
-        pupil = _student(student, known.card)
+        taught = known(teacher, inputs)
+        pupil = student_for(student, taught.card)
         problem = Problem(
-            Teacher(known.module, runtime),
+            Teacher(taught.module, runtime),
             fastest_layout(pupil.module.to(runtime.device)),
-            known.card.inputs,
-            known.card.classes,
+            taught.card.inputs,
+            taught.card.classes,
         )
         problem.check()
-        with RunDir(out or Path(scratch) / "run", _identity(known, pupil, chosen, runtime)) as folder:
+        with RunDir(out or Path(scratch) / "run", identity(taught, pupil, chosen, runtime)) as folder:
             if folder.finished:
                 pupil.module.load_state_dict(read_weights(folder.path / STUDENT))
             else:
-                _run(problem, pupil, chosen, runtime, folder, reporting)
+                carry_out(problem, pupil, chosen, runtime, folder, reporting)
     return pupil.module.eval()
 
 
@@ -137,10 +127,10 @@ def synthesize(
         raise ValueError("This method's inputs depend on a student, so it cannot make a set without one; use distill.")
     runtime = Runtime(device, precision, seed)
     with runtime.seeded(), tempfile.TemporaryDirectory(prefix="datafree-") as scratch:
-        known = _network(teacher, inputs)
-        problem = Problem(Teacher(known.module, runtime), NoStudent(), known.card.inputs, known.card.classes)
+        taught = known(teacher, inputs)
+        problem = Problem(Teacher(taught.module, runtime), NoStudent(), taught.card.inputs, taught.card.classes)
         synthesizer = settings.start(problem, runtime)
-        made = {"method": settings.model_dump(mode="json"), "teacher": record.fingerprint(known.module), "seed": seed, "n": n}
+        made = {"method": settings.model_dump(mode="json"), "teacher": record.fingerprint(taught.module), "seed": seed, "n": n}
         made |= {"batch": batch, "pixels": pixels, "targets": targets, "logits": logits, "precision": precision}
         card = SetCard(inputs=problem.inputs, provenance=synthesizer.provenance(), shards=order.shards, made=made)
         path = Path(out or Path(scratch) / "set.safetensors")
@@ -159,107 +149,17 @@ def evaluate(
 
     `data` is as on the command line (see `load_labelled`). Raises `ValueError` where it does not fit the network.
     """
-    known = _network(network, inputs)
-    chosen, labels = _predict(known, data, device)
+    taught = known(network, inputs)
+    chosen, labels = _predict(taught, data, device)
     agreement = None
     if against is not None:
-        agreement = percent(_predict(_network(against, inputs), data, device)[0] == chosen)
+        agreement = percent(_predict(known(against, inputs), data, device)[0] == chosen)
     return Score(percent(chosen == labels), len(labels), agreement)
 
 
-def _predict(known: Network, data: str | Labelled, device: str) -> tuple[Tensor, Tensor]:
+def _predict(taught: Network, data: str | Labelled, device: str) -> tuple[Tensor, Tensor]:
     """First choices and labels, each [N]."""
     where = find_device(device)
-    labelled = _fitted(data, known.card)
-    module = copy.deepcopy(known.module).to(where)  # where the caller keeps his own is not ours to change
-    return predictions(module, labelled.pixels, known.card.inputs, where), labelled.labels
-
-
-def _fitted(data: str | Labelled, card: Card) -> Labelled:
-    labelled = load_labelled(data, card.inputs.shape) if isinstance(data, str) else data
-    return labelled.fitted(card.inputs.shape, card.classes)
-
-
-def _network(source: Source, inputs: InputSpec | None) -> Network:
-    """Any form of a network with a card; `inputs`, where given, is believed over the card."""
-    if isinstance(source, str | Path):
-        source = load(source)
-    if isinstance(source, Network):
-        card = source.card.model_copy(update={"inputs": inputs}) if inputs else source.card
-        return Network(source.module, card)
-    if inputs is None:
-        raise ValueError("A plain module does not say what it takes; pass inputs=InputSpec(shape=..., mean=..., std=...).")
-    classes = probe("network", source, inputs).shape[1]
-    return Network(source, Card(architecture=_class_path(source), classes=classes, inputs=inputs))
-
-
-def _class_path(module: nn.Module) -> str:
-    return f"{type(module).__module__}:{type(module).__qualname__}"
-
-
-def _student(student: nn.Module | Network | str, teacher: Card) -> Network:
-    if isinstance(student, str):
-        module, architecture, options = build(student, teacher.inputs, teacher.classes), student, {}
-    elif isinstance(student, Network):
-        module, architecture, options = student.module, student.card.architecture, student.card.options
-    else:
-        module, architecture, options = student, _class_path(student), {}
-    card = Card(architecture=architecture, options=options, classes=teacher.classes, task=teacher.task, inputs=teacher.inputs)
-    return Network(module, card)
-
-
-def _identity(teacher: Network, student: Network, recipe: Recipe, runtime: Runtime) -> dict[str, Any]:
-    """What makes a run this run: a folder that holds another is refused."""
-    return {
-        "teacher": record.fingerprint(teacher.module),
-        "student": {"architecture": student.card.architecture, "layout": record.shapes_fingerprint(student.module)},
-        "inputs": teacher.card.inputs.model_dump(mode="json"),
-        **recipe.settings(),
-        "files": {str(path): record.path_fingerprint(path) for path in recipe.method.files()},
-        "seed": runtime.seed,
-        "precision": runtime.precision,
-        "device": runtime.device.type,
-    }
-
-
-def _run(problem: Problem, pupil: Network, recipe: Recipe, runtime: Runtime, folder: RunDir, reporting: Reporting) -> None:
-    """Run the engine, then write the student's file and the finished record."""
-    synthesizer = recipe.method.start(problem, runtime)
-    labelled = None if reporting.eval_data is None else _fitted(reporting.eval_data, pupil.card)
-    facts = {
-        "command": record.command(),
-        "source": recipe.source,
-        "versions": record.versions(),
-        "machine": runtime.machine(),
-        "provenance": record.provenance(synthesizer.provenance(), labelled),
-        "teacher": {"sha256": record.fingerprint(problem.teacher.network), "parameters": parameters(problem.teacher)},
-    }
-    folder.write({"status": "running", **facts})
-
-    def accuracy(network: nn.Module) -> float:
-        assert labelled is not None
-        chosen = predictions(network, labelled.pixels, problem.inputs, runtime.device)
-        return percent(chosen == labelled.labels)
-
-    report = accuracy if labelled else None
-    job = engine.Job(problem, synthesizer, recipe.plan, runtime, folder, report, reporting.quiet, reporting.tensorboard)
-    kept, clock, log = engine.run(job)
-    if kept is not problem.student:
-        problem.student.load_state_dict(kept.state_dict())
-    history = {
-        "event": "distilled",
-        "method": recipe.settings()["method"]["name"],
-        "teacher": folder.identity["teacher"],
-    }
-    card = pupil.card.model_copy(update={"history": ({**history, "rounds": clock.round, "seed": runtime.seed},)})
-    Network(problem.student, card).save(folder.path / STUDENT)
-    results: dict[str, Any] = {"rounds": clock.round, **runtime.counts, "peak_mb": round(runtime.peak_mb(), 1)}
-    results |= {f"{name}_s": round(value, 2) for name, value in clock.seconds().items()}
-    if labelled:
-        results |= {
-            "teacher_accuracy": accuracy(problem.teacher.network),
-            "student_accuracy": accuracy(problem.student),
-        }
-        results |= {"best_accuracy_oracle": log.best("accuracy")}
-    student = {"sha256": record.fingerprint(problem.student), "parameters": parameters(problem.student)}
-    folder.write({"status": "finished", "student": student, "results": results})
+    labelled = labelled_for(data, taught.card)
+    module = copy.deepcopy(taught.module).to(where)  # where the caller keeps his own is not ours to change
+    return predictions(module, labelled.pixels, taught.card.inputs, where), labelled.labels

@@ -1,0 +1,82 @@
+"""One run from a problem to a student file and its record."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from datafree import engine, record
+from datafree.data import Labelled
+from datafree.method import Problem
+from datafree.metrics import percent, predictions
+from datafree.network import Network, parameters
+from datafree.recipes import Recipe
+from datafree.rundir import STUDENT, RunDir
+from datafree.runtime import Runtime
+from datafree.sources import labelled_for
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """What a run tells of itself on the way; nothing of it changes the student."""
+
+    eval_data: str | Labelled | None = None
+    quiet: bool = False
+    tensorboard: bool = False
+
+
+def identity(teacher: Network, student: Network, recipe: Recipe, runtime: Runtime) -> dict[str, Any]:
+    """What makes a run this run: a folder that holds another is refused."""
+    return {
+        "teacher": record.fingerprint(teacher.module),
+        "student": {"architecture": student.card.architecture, "layout": record.shapes_fingerprint(student.module)},
+        "inputs": teacher.card.inputs.model_dump(mode="json"),
+        **recipe.settings(),
+        "files": {str(path): record.path_fingerprint(path) for path in recipe.method.files()},
+        "seed": runtime.seed,
+        "precision": runtime.precision,
+        "device": runtime.device.type,
+    }
+
+
+def carry_out(problem: Problem, pupil: Network, recipe: Recipe, runtime: Runtime, folder: RunDir, reporting: Reporting) -> None:
+    """Run the engine, then write the student's file and the finished record."""
+    synthesizer = recipe.method.start(problem, runtime)
+    labelled = None if reporting.eval_data is None else labelled_for(reporting.eval_data, pupil.card)
+    facts = {
+        "command": record.command(),
+        "source": recipe.source,
+        "versions": record.versions(),
+        "machine": runtime.machine(),
+        "provenance": record.provenance(synthesizer.provenance(), labelled),
+        "teacher": {"sha256": record.fingerprint(problem.teacher.network), "parameters": parameters(problem.teacher)},
+    }
+    folder.write({"status": "running", **facts})
+
+    def accuracy(network: nn.Module) -> float:
+        assert labelled is not None
+        chosen = predictions(network, labelled.pixels, problem.inputs, runtime.device)
+        return percent(chosen == labelled.labels)
+
+    report = accuracy if labelled else None
+    job = engine.Job(problem, synthesizer, recipe.plan, runtime, folder, report, reporting.quiet, reporting.tensorboard)
+    kept, clock, log = engine.run(job)
+    if kept is not problem.student:
+        problem.student.load_state_dict(kept.state_dict())
+    history = {
+        "event": "distilled",
+        "method": recipe.settings()["method"]["name"],
+        "teacher": folder.identity["teacher"],
+    }
+    card = pupil.card.model_copy(update={"history": ({**history, "rounds": clock.round, "seed": runtime.seed},)})
+    Network(problem.student, card).save(folder.path / STUDENT)
+    results: dict[str, Any] = {"rounds": clock.round, **runtime.counts, "peak_mb": round(runtime.peak_mb(), 1)}
+    results |= {f"{name}_s": round(value, 2) for name, value in clock.seconds().items()}
+    if labelled:
+        results |= {
+            "teacher_accuracy": accuracy(problem.teacher.network),
+            "student_accuracy": accuracy(problem.student),
+        }
+        results |= {"best_accuracy_oracle": log.best("accuracy")}
+    student = {"sha256": record.fingerprint(problem.student), "parameters": parameters(problem.student)}
+    folder.write({"status": "finished", "student": student, "results": results})

@@ -1,0 +1,48 @@
+"""Any form in which a person gives a network or data, as what the library works with."""
+
+from pathlib import Path
+
+from torch import nn
+
+from datafree.architectures import build
+from datafree.data import Labelled, load_labelled
+from datafree.method import probe
+from datafree.network import Card, Network, load
+from datafree.spec import InputSpec
+
+Source = nn.Module | Network | str | Path
+
+
+def known(source: Source, inputs: InputSpec | None) -> Network:
+    """Any form of a network with a card; `inputs`, where given, is believed over the card."""
+    if isinstance(source, str | Path):
+        source = load(source)
+    if isinstance(source, Network):
+        card = source.card.model_copy(update={"inputs": inputs}) if inputs else source.card
+        return Network(source.module, card)
+    if inputs is None:
+        raise ValueError("A plain module does not say what it takes; pass inputs=InputSpec(shape=..., mean=..., std=...).")
+    classes = probe("network", source, inputs).shape[1]
+    return Network(source, Card(architecture=_class_path(source), classes=classes, inputs=inputs))
+
+
+def student_for(student: nn.Module | Network | str, teacher: Card) -> Network:
+    """A student for the inputs, classes and task of `teacher`: an architecture's name, or a module to train in place."""
+    if isinstance(student, str):
+        module, architecture, options = build(student, teacher.inputs, teacher.classes), student, {}
+    elif isinstance(student, Network):
+        module, architecture, options = student.module, student.card.architecture, student.card.options
+    else:
+        module, architecture, options = student, _class_path(student), {}
+    card = Card(architecture=architecture, options=options, classes=teacher.classes, task=teacher.task, inputs=teacher.inputs)
+    return Network(module, card)
+
+
+def labelled_for(data: str | Labelled, card: Card) -> Labelled:
+    """Labelled data at the inputs and classes of `card`. Raises `ValueError` where they do not fit."""
+    labelled = load_labelled(data, card.inputs.shape) if isinstance(data, str) else data
+    return labelled.fitted(card.inputs.shape, card.classes)
+
+
+def _class_path(module: nn.Module) -> str:
+    return f"{type(module).__module__}:{type(module).__qualname__}"

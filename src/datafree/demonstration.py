@@ -13,7 +13,7 @@ from datafree.methods.stored import Stored
 from datafree.network import Card, Network, parameters
 from datafree.plan import Plan
 from datafree.recipes import Recipe
-from datafree.runtime import Runtime
+from datafree.runtime import Runtime, one_thread
 from datafree.setfile import noise_set
 from datafree.teaching import Lesson, describe, teach
 from datafree.verbs import distill, evaluate
@@ -46,6 +46,11 @@ def digits() -> tuple[Labelled, Labelled]:
 
 def show(seed: int, folder: Path) -> dict[str, float]:
     """Run the demo, print what happens, and return the three accuracies in percent."""
+    with one_thread():
+        return _show(seed, folder)
+
+
+def _show(seed: int, folder: Path) -> dict[str, float]:
     shutil.rmtree(folder, ignore_errors=True)
     train, held = digits()
     inputs = describe(train)

@@ -158,6 +158,17 @@ def fastest_layout(network: nn.Module) -> nn.Module:
 
 
 @contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread inside: tiny tensors gain nothing from more, and beside another busy process they lose much."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
     """`network` in eval mode inside; every layer's own mode is restored."""
     modes = [(layer, layer.training) for layer in network.modules()]

@@ -138,9 +138,9 @@ COMMAND = [sys.executable, "-m", "datafree.cli", "distill"]
 FLAGS = "--recipe dfad-digits --student small-cnn-quarter --plan.rounds 60 --plan.save-every 3 --plan.log-every 1 --device cpu"
 
 
-def start(teacher: Path, out: Path) -> subprocess.Popen[str]:
+def start(teacher: Path, out: Path, *more: str) -> subprocess.Popen[str]:
     flags = [*FLAGS.split(), "--method.width", "8", "--method.batch", "16", "--plan.batch", "16"]
-    return subprocess.Popen([*COMMAND, str(teacher), "--out", str(out), *flags], stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([*COMMAND, str(teacher), "--out", str(out), *flags, *more], stderr=subprocess.PIPE, text=True)
 
 
 def wait_for_round(out: Path, round_: int) -> None:
@@ -152,8 +152,8 @@ def wait_for_round(out: Path, round_: int) -> None:
     raise AssertionError(f"the run never came to round {round_}")
 
 
-def finish(teacher: Path, out: Path) -> bytes:
-    process = start(teacher, out)
+def finish(teacher: Path, out: Path, *more: str) -> bytes:
+    process = start(teacher, out, *more)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     return (out / "student.safetensors").read_bytes()
@@ -167,14 +167,17 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return finish(folder / "teacher.safetensors", folder / "run")
 
 
-def test_kill_9_three_times_gives_the_unbroken_student(tmp_path: Path, teacher_file: Path, unbroken: bytes) -> None:
+def test_kill_9_three_times_gives_the_unbroken_student(
+    tmp_path: Path, teacher_file: Path, images: Path, unbroken: bytes
+) -> None:
+    watched = ("--eval", str(images), "--plan.eval-every", "5")  # the unbroken run was not: looking changes nothing
     for round_ in (2, 17, 38):
-        process = start(teacher_file, tmp_path / "killed")
+        process = start(teacher_file, tmp_path / "killed", *watched)
         wait_for_round(tmp_path / "killed", round_)
         process.kill()
         process.communicate()
         assert not (tmp_path / "killed" / "student.safetensors").exists()
-    assert finish(teacher_file, tmp_path / "killed") == unbroken
+    assert finish(teacher_file, tmp_path / "killed", *watched) == unbroken
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

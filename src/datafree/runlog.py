@@ -25,7 +25,7 @@ class RunLog:
         self._file: io.TextIOWrapper | None = None
         self._columns: list[str] = []
         if self.rows:
-            self._open(list(self.rows[0]), self.rows)
+            self._open(list(dict.fromkeys(name for row in self.rows for name in row)), self.rows)
         else:
             path.unlink(missing_ok=True)
         self._board = _board(path.parent) if tensorboard else None

@@ -58,7 +58,7 @@ class PlainDFAD:
 class PlainInversion:
     """Inversion steps as public code writes them: hooks on every batch norm, the teacher's weights collecting gradients, the
     loss read on the host each step. The loss is cross-entropy to soft targets plus the statistics' distances
-    (DeepInversion, arXiv 1912.08795, eq. 4).
+    (DeepInversion, arXiv 1912.08795, section 3.2).
     """
 
     def __init__(self, teacher: nn.Module, targets: Tensor, shape: tuple[int, int, int], temperature: float):

@@ -25,7 +25,10 @@ def kd(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 def statistics_distance(statistics: Iterable[NormStatistics]) -> Tensor:
-    """Sum over layers of |mean - running mean|_2 + |variance - running variance|_2 (DeepInversion, arXiv 1912.08795, section 3.2)."""
+    """Sum over layers of |mean - running mean|_2 + |variance - running variance|_2.
+
+    The feature distribution regularization of DeepInversion (arXiv 1912.08795, section 3.2).
+    """
     pairs = [(s.mean - s.running_mean, s.variance - s.running_variance) for s in statistics]
     return torch.stack([torch.linalg.vector_norm(part) for pair in pairs for part in pair]).sum()
 

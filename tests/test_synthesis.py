@@ -143,7 +143,17 @@ def test_mistakes_are_refused_in_words(tmp_path: Path) -> None:
         synthesize(network(1), DFAD(), 10, quiet=True)
 
 
-def test_a_method_without_a_student_never_asks_it() -> None:
+def test_teachers_that_distill_refuses_are_refused_here_too() -> None:
+    with pytest.raises(ValueError, match="teacher refuses inputs of 3x8x8"):
+        make(inputs=INPUTS.model_copy(update={"shape": (3, 8, 8)}))
+    broken = network(1)
+    with torch.no_grad():
+        broken.module.fc1.weight[0] = torch.inf
+    with pytest.raises(ValueError, match="not finite, first in layer 'fc1'"):
+        synthesize(broken, METHOD, 5, device="cpu", quiet=True)
+
+
+def test_asking_a_student_that_is_not_there_is_a_mistake_of_ours() -> None:
     with pytest.raises(AssertionError):
         NoStudent()(torch.zeros(1))
 

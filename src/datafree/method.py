@@ -66,19 +66,24 @@ class Problem:
         Raises `ValueError` where one refuses the shape, they answer in other shapes than [2, classes], or the teacher's
         answer holds a NaN or an infinity.
         """
-        answers = {
-            name: probe(name, net, self.inputs) for name, net in (("teacher", self.teacher.network), ("student", self.student))
-        }
-        for name, answer in answers.items():
-            if answer.shape[1] != self.classes:
-                raise ValueError(
-                    f"The {name} tells {answer.shape[1]} classes apart and the teacher's card {self.classes}; "
-                    "build it for the same number."
-                )
-        if not answers["teacher"].isfinite().all():
+        self.check_teacher()
+        self._right_classes("student", probe("student", self.student, self.inputs))
+
+    def check_teacher(self) -> None:
+        """`check` of the teacher alone, for work that needs no student."""
+        answer = probe("teacher", self.teacher.network, self.inputs)
+        self._right_classes("teacher", answer)
+        if not answer.isfinite().all():
             layer = first_non_finite(self.teacher.network, _noise(self.teacher.network, self.inputs))
             raise ValueError(
                 f"The teacher's outputs for noise are not finite, first in layer {layer!r}; check its weights, mean and std."
+            )
+
+    def _right_classes(self, name: str, answer: Tensor) -> None:
+        if answer.shape[1] != self.classes:
+            raise ValueError(
+                f"The {name} tells {answer.shape[1]} classes apart and the teacher's card {self.classes}; "
+                "build it for the same number."
             )
 
 

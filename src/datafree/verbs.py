@@ -129,6 +129,7 @@ def synthesize(
     with runtime.seeded(), tempfile.TemporaryDirectory(prefix="datafree-") as scratch:
         taught = known(teacher, inputs)
         problem = Problem(Teacher(taught.module, runtime), NoStudent(), taught.card.inputs, taught.card.classes)
+        problem.check_teacher()
         synthesizer = settings.start(problem, runtime)
         made = {"method": settings.model_dump(mode="json"), "teacher": record.fingerprint(taught.module), "seed": seed, "n": n}
         made |= {"batch": batch, "pixels": pixels, "targets": targets, "logits": logits, "precision": precision}

@@ -1,7 +1,7 @@
-"""Write the README's tables from benchmarks/results/*.json, so that no number is ever typed.
+"""Write the tables of the README and the docs from benchmarks/results/*.json, so that no number is ever typed.
 
 python benchmarks/tables.py          writes them
-python benchmarks/tables.py --check  exits with 1 where the README differs
+python benchmarks/tables.py --check  exits with 1 where a document differs
 """
 
 import argparse
@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-METHODS = {"dfad": ("DFAD", "[1912.11006](https://arxiv.org/abs/1912.11006)")}
+METHODS = {
+    "dfad": ("DFAD", "[1912.11006](https://arxiv.org/abs/1912.11006)"),
+    "sttss": ("STTSS", "[2104.04868](https://arxiv.org/abs/2104.04868)"),
+}
 
 
 def accuracy_table(results: list[dict[str, Any]]) -> str:
@@ -58,33 +61,57 @@ def speed_table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def filled(readme: str) -> str:
-    """The README with the tables between their markers."""
+def choices_table(results: list[dict[str, Any]]) -> str:
+    """One row a sigma and activation weight; the student's accuracy, and the share of the largest class, for the rest."""
+    rows = [row for result in results for row in result["choices"]]
+    columns = list(dict.fromkeys((row["feature"], row["balanced"]) for row in rows))
+    names = [f"{feature}{', balanced' * balanced}" for feature, balanced in columns]
+    lines = ["| sigma | lambda_a | " + " | ".join(names) + " |", "|---|---|" + "---|" * len(names)]
+    for sigma, activation in dict.fromkeys((row["sigma"], row["activation"]) for row in rows):
+        here = {
+            (row["feature"], row["balanced"]): row for row in rows if (row["sigma"], row["activation"]) == (sigma, activation)
+        }
+        cells = [f"{here[column]['last']:.1f} ({100 * here[column]['largest_class']:.0f})" for column in columns]
+        lines.append(f"| {sigma:g} | {activation:g} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def written() -> dict[Path, str]:
+    """Each document with its tables as the results files have them."""
     results = [
         json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "benchmarks" / "results").glob("*.json"))
     ]
+
+    def having(key: str) -> list[dict[str, Any]]:
+        return [result for result in results if key in result]
+
     tables = {
-        "accuracy": accuracy_table([result for result in results if "runs" in result]),
-        "speed": speed_table([result for result in results if "cases" in result]),
+        ROOT / "README.md": {"accuracy": accuracy_table(having("runs")), "speed": speed_table(having("cases"))},
+        ROOT / "docs" / "methods" / "sttss.md": {"choices": choices_table(having("choices"))},
     }
+    return {path: _filled(path, named) for path, named in tables.items()}
+
+
+def _filled(path: Path, tables: dict[str, str]) -> str:
+    text = path.read_text(encoding="utf-8")
     for name, table in tables.items():
         begin, end = f"<!-- {name}: written by benchmarks/tables.py -->", f"<!-- end of {name} -->"
-        head, _, rest = readme.partition(begin)
+        head, _, rest = text.partition(begin)
         _, _, tail = rest.partition(end)
-        assert tail, f"README.md lacks the markers of the {name} table"
-        readme = f"{head}{begin}\n{table}\n{end}{tail}"
-    return readme
+        assert tail, f"{path.name} lacks the markers of the {name} table"
+        text = f"{head}{begin}\n{table}\n{end}{tail}"
+    return text
 
 
 def main() -> None:
     """Write or check."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
-    path = ROOT / "README.md"
-    readme = path.read_text(encoding="utf-8")
+    documents = written()
     if parser.parse_args().check:
-        sys.exit(filled(readme) != readme)
-    path.write_text(filled(readme), encoding="utf-8")
+        sys.exit(any(path.read_text(encoding="utf-8") != text for path, text in documents.items()))
+    for path, text in documents.items():
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

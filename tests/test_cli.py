@@ -136,6 +136,16 @@ def test_help_shows_the_recipes_own_defaults(name: str, capsys: pytest.CaptureFi
     assert "--method." in text
 
 
+def test_a_nested_flag_leaves_the_recipes_other_values(
+    tmp_path: Path, teacher_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fast = ["--method.steps", 2, "--plan.rounds", 3, "--plan.warmup", 1, "--plan.fill", 1, "--plan.new", 8, "--plan.steps", 1]
+    line = ["distill", teacher_file, "--recipe", "sttss-mnist", "--student", TINY, "--device", "cpu", *fast]
+    said(capsys, *line, "--method.augment.scale", 0.2, "--out", tmp_path / "run")
+    augment = json.loads((tmp_path / "run" / "run.json").read_text())["identity"]["method"]["augment"]
+    assert augment == {"crop": 0, "shift": 0.1, "scale": 0.2, "degrees": 10, "flip": False, "jitter": 0}
+
+
 def test_recipes_survive_the_way_through_json() -> None:
     for recipe in RECIPES.values():
         back = recipe_from(json.loads(json.dumps(recipe.settings())))

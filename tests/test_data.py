@@ -9,7 +9,7 @@ from conftest import INPUTS, network
 from PIL import Image
 
 from datafree import evaluate
-from datafree.augment import random_crop, random_flip
+from datafree.augment import random_crop, random_flip, random_jitter
 from datafree.data import Labelled, load_labelled
 from datafree.images import fit, save_grid
 from datafree.runtime import Runtime
@@ -114,6 +114,19 @@ def test_flip_mirrors_about_half() -> None:
     kept = [torch.equal(a, b) for a, b in zip(out, x, strict=True)]
     assert all(a != b for a, b in zip(flipped, kept, strict=True))
     assert 150 < sum(flipped) < 250
+
+
+def test_jitter_changes_contrast_and_brightness_and_nothing_else() -> None:
+    x = torch.randn(200, 3, 4, 4)
+    out = random_jitter(x, 0.2, torch.Generator().manual_seed(0))
+    contrast = out.std((1, 2, 3)) / x.std((1, 2, 3))
+    brightness = (out.mean((1, 2, 3)) - x.mean((1, 2, 3))) / x.std((1, 2, 3))
+    for change in (contrast - 1, brightness):
+        assert -0.2001 < change.min() < -0.15
+        assert 0.15 < change.max() < 0.2001
+    pattern = (x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True)
+    kept = (out - out.mean((1, 2, 3), keepdim=True)) / out.std((1, 2, 3), keepdim=True)
+    assert torch.allclose(pattern, kept, atol=1e-4)
 
 
 def test_scores_are_percent_of_images(images: Path) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datafree.architectures import build
+    from datafree.augment import Augmentation
     from datafree.methods.dfad import DFAD
     from datafree.methods.stored import Stored
     from datafree.methods.sttss import STTSS
@@ -22,6 +23,7 @@ _HOMES = {
     "DFAD": "methods.dfad",
     "Stored": "methods.stored",
     "STTSS": "methods.sttss",
+    "Augmentation": "augment",
     "Card": "network",
     "Network": "network",
     "build": "architectures",
@@ -41,6 +43,7 @@ __all__ = [
     "DFAD",
     "RECIPES",
     "STTSS",
+    "Augmentation",
     "Card",
     "InputSpec",
     "Network",

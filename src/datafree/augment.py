@@ -4,7 +4,37 @@ import math
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field, NonNegativeInt
 from torch import Tensor
+
+from datafree.settings import Settings
+
+
+class Augmentation(Settings):
+    """How a student sees an image anew each time. Whatever is zero is not done."""
+
+    crop: NonNegativeInt = 0
+    """Random shift of each image by up to this many whole pixels; what comes in is zero."""
+    shift: float = Field(0.0, ge=0, lt=1)
+    """Most shift of an image, as a share of its side."""
+    scale: float = Field(0.0, ge=0, lt=1)
+    """Most change of size, as a share."""
+    degrees: float = Field(0.0, ge=0, le=180)
+    """Most rotation, in degrees."""
+    flip: bool = False
+    """Mirror left to right at random; for objects, not for digits."""
+    jitter: float = Field(0.0, ge=0, lt=1)
+    """Most change of contrast, and of brightness, as a share of the image's own contrast."""
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """`x` [B, C, H, W] in network units, each image changed by its own draw."""
+        if self.crop:
+            x = random_crop(x, self.crop, generator)
+        if self.shift or self.scale or self.degrees:
+            x = random_affine(x, self.shift, self.scale, self.degrees, generator)
+        if self.flip:
+            x = random_flip(x, generator)
+        return random_jitter(x, self.jitter, generator) if self.jitter else x
 
 
 def random_crop(x: Tensor, pad: int, generator: torch.Generator) -> Tensor:
@@ -38,3 +68,10 @@ def random_flip(x: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror each image [B, C, H, W] left to right with probability one half."""
     mirrored = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < 0.5
     return torch.where(mirrored, x.flip(3), x)
+
+
+def random_jitter(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Change contrast and brightness of each image [B, C, H, W], about its mean and by shares of its deviation."""
+    draws = (torch.rand(2, len(x), 1, 1, 1, generator=generator, device=x.device) * 2 - 1) * strength
+    deviation, mean = torch.std_mean(x, dim=(1, 2, 3), keepdim=True)
+    return (x - mean) * (1 + draws[0]) + mean + draws[1] * deviation

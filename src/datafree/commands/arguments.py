@@ -26,9 +26,9 @@ def preset(settings: Settings) -> type[Settings]:
     """A subclass of `settings`' class with its values as defaults, so that flags and help show those of the recipe."""
     fields: dict[str, Any] = {}
     for name, field in type(settings).model_fields.items():
-        preset = copy(field)
-        preset.default = getattr(settings, name)
-        fields[name] = (field.annotation, preset)
+        field, value = copy(field), getattr(settings, name)
+        field.default = value
+        fields[name] = (preset(value) if isinstance(value, Settings) else field.annotation, field)
     return create_model(type(settings).__name__, __base__=type(settings), **fields)
 
 

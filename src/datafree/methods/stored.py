@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import NonNegativeInt, PositiveFloat
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 
-from datafree.augment import random_crop, random_flip
+from datafree.augment import Augmentation
 from datafree.losses import kd
 from datafree.method import Method, Problem, Stateful, Synthesizer
 from datafree.runtime import Runtime
@@ -23,10 +23,8 @@ class Stored(Method):
     """The set: a transfer set (.safetensors, also in shards), an .npz with `images`, or a folder of images."""
     temperature: PositiveFloat = 4.0
     """Softens both networks' logits; the loss is scaled by its square."""
-    crop: NonNegativeInt = 0
-    """Random shift of each image by up to this many pixels; what comes in is zero (the mean)."""
-    flip: bool = False
-    """Mirror images left to right at random."""
+    augment: Augmentation = Augmentation()
+    """How the student sees the images; the teacher is asked about the same."""
 
     def start(self, problem: Problem, runtime: Runtime) -> "Slices":
         """Read the set. Raises `ValueError` where it cannot be read, or holds no image."""
@@ -53,12 +51,7 @@ class Slices(Synthesizer):
         """The next n images of the shuffled set, augmented."""
         rows = self.deck.deal(n)
         pixels = self.images.take(rows.cpu()).to(rows.device) if self.resident is None else self.resident[rows]
-        x = self.problem.inputs.to_network(pixels)
-        if self.settings.crop:
-            x = random_crop(x, self.settings.crop, self.runtime.random)
-        if self.settings.flip:
-            x = random_flip(x, self.runtime.random)
-        return Batch(x)
+        return Batch(self.settings.augment(self.problem.inputs.to_network(pixels), self.runtime.random))
 
     def loss(self, student: nn.Module, batch: Batch) -> Tensor:
         """Knowledge distillation at the set temperature, the teacher asked anew."""

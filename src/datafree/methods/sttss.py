@@ -8,10 +8,10 @@ answers with those targets; the images are the transfer set of an ordinary disti
 from typing import Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from datafree.augment import random_affine, random_flip
+from datafree.augment import Augmentation
 from datafree.losses import kd, soft_cross_entropy
 from datafree.method import Method, Problem, Stateful, Synthesizer
 from datafree.runtime import Plateau, Runtime
@@ -49,14 +49,8 @@ class STTSS(Method):
     """Stop a batch when its mean loss has fallen by less than a thousandth over this many steps; 0: never (ours)."""
     momentum: tuple[float, float] = (0.9, 0.999)
     """Adam's two decay rates (ours)."""
-    shift: float = Field(0.1, ge=0, lt=1)
-    """In the student's steps: most shift of an image, as a share of its side (ours)."""
-    scale: float = Field(0.1, ge=0, lt=1)
-    """In the student's steps: most change of size, as a share (ours)."""
-    degrees: float = Field(10.0, ge=0, le=180)
-    """In the student's steps: most rotation, in degrees (ours)."""
-    flip: bool = False
-    """In the student's steps: mirror at random; for objects, not for digits."""
+    augment: Augmentation = Augmentation(shift=0.1, scale=0.1, degrees=10)
+    """How the student sees the images (ours); add flip for objects."""
 
     def rehearsal(self) -> "STTSS":
         return self.model_copy(update={"batch": min(self.batch, 8), "steps": min(self.steps, 3)})
@@ -82,12 +76,10 @@ class Inverter(Synthesizer):
 
     def loss(self, student: nn.Module, batch: Batch) -> Tensor:
         """Knowledge distillation on augmented images, the teacher asked anew."""
-        random, settings = self.runtime.random, self.settings
-        x = random_affine(batch.x, settings.shift, settings.scale, settings.degrees, random)
-        x = random_flip(x, random) if settings.flip else x
+        x = self.settings.augment(batch.x, self.runtime.random)
         with torch.no_grad():
             target = self.problem.teacher(x)
-        return kd(student(x), target, settings.temperature)
+        return kd(student(x), target, self.settings.temperature)
 
     def state(self) -> dict[str, Stateful]:
         """Nothing: each batch of images depends on its random numbers alone."""
@@ -117,8 +109,13 @@ class Inverter(Synthesizer):
                     pixels.clamp_(0, 1)
                 if plateau.update(least.mean()):
                     break
+        with torch.no_grad():
+            x = inputs.to_network(best)
+            counts = torch.bincount(teacher(x).argmax(1), minlength=self.problem.classes)
         self.runtime.note("inversion_loss", least.mean())
-        return inputs.to_network(best)
+        self.runtime.note("target_entropy", entropy.mean())  # nats; log(classes) where the targets say nothing
+        self.runtime.note("largest_class", counts.max() / len(x))  # share of the images, as the teacher sees them
+        return x
 
 
 class FeatureModel:

@@ -33,3 +33,15 @@ def test_a_line_that_a_kill_cut_is_dropped(tmp_path: Path) -> None:
     (tmp_path / "cut.csv").write_text(text[:-9])  # the line of round 8 is cut inside
     write(tmp_path / "cut.csv", 7, 10)
     assert (tmp_path / "cut.csv").read_text() == (tmp_path / "whole.csv").read_text()
+
+
+def test_the_rate_is_told_only_where_images_are_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = RunLog(tmp_path / "log.csv", rounds=3, start=0)
+    log._told = -5.0  # as after five quiet seconds
+    log.write(1, {"loss": 1, "images": 50})
+    assert "images/s" in capsys.readouterr().err
+    for round_ in (2, 3):
+        log._told = -5.0
+        log.write(round_, {"loss": 1, "images": 50})
+        assert "images/s" not in capsys.readouterr().err
+    log.close()

@@ -31,7 +31,8 @@ class RunLog:
         self._board = _board(path.parent) if tensorboard else None
         self._live = sys.stderr.isatty() and not quiet
         self._began, self._first, self._told = time.monotonic(), start, 0.0
-        self._images = float(self.rows[-1].get("images", 0)) if self.rows else 0.0  # before this session
+        self._images = float(self.rows[-1].get("images", 0)) if self.rows else 0.0  # at the line before
+        self._spent = 0.0  # seconds of this session, at the line before
 
     def write(self, round_: int, values: Mapping[str, float]) -> None:
         """One line of the log: the round and the means since the last line."""
@@ -48,14 +49,16 @@ class RunLog:
         self.tell(round_, values)
 
     def tell(self, round_: int, values: Mapping[str, float]) -> None:
-        """The live line: progress, losses, images a second and time left."""
+        """The live line: progress, losses, images made a second since the line before, and time left."""
         if self.quiet:
             return
         spent = time.monotonic() - self._began
         left = spent / max(1, round_ - self._first) * (self.rounds - round_)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name not in ("images", "wall_s"))
-        rate = (values.get("images", 0) - self._images) / max(spent, 1e-9)
-        line = f"{self.unit} {round_}/{self.rounds}  {shown}  {rate:,.0f} images/s  {_clock(left)} left"
+        made, took = values.get("images", 0) - self._images, spent - self._spent
+        self._images, self._spent = self._images + made, spent
+        rate = f"  {made / max(took, 1e-9):,.0f} images/s" if made else ""  # none where a round makes no images
+        line = f"{self.unit} {round_}/{self.rounds}  {shown}{rate}  {_clock(left)} left"
         if self._live:
             bar = "#" * (20 * round_ // self.rounds)
             print(f"\r\033[K[{bar:<20}] {line}", end="", file=sys.stderr, flush=True)

@@ -59,6 +59,10 @@ class AlexNet(nn.Module):
             *(nn.Linear(f1, f2), nn.ReLU()),
             nn.Linear(f2, classes),
         )
+        for layer in self.modules():  # eight layers without a norm: torch's own start stands still at chance for epochs
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x).flatten(1))  # type: ignore[no-any-return]

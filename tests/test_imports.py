@@ -15,7 +15,7 @@ files nets.plain nets.residual
 spec taps augment images plan
 losses
 runtime nets.classifiers nets.generators data
-architectures setfile
+architectures setfile textures
 transfer metrics profile network record
 method teaching
 sources

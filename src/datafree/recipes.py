@@ -126,7 +126,7 @@ RECIPES: dict[str, Recipe] = {
         _sttss_plan(images=24_000),
         "Wang 2021, arXiv 2104.04868, LeNet-5 on MNIST; what the paper leaves open is ours, docs/methods/sttss.md",
     ),
-    # A fifteenth of the inversion's steps, each thirty times as long, from sparse noise and without the activation term;
+    # A fifteenth of the inversion's steps, each thirty times as long, from clouds of noise and without the activation term;
     # jitter; small batches. Chosen on a held-out part of the training set.
     "sttss-mnist-light": Recipe(
         STTSS(
@@ -134,7 +134,7 @@ RECIPES: dict[str, Recipe] = {
             activation=0,
             temperature=20,
             batch=100,
-            noise="sparse",
+            noise="clouds",
             steps=100,
             lr=0.03,
             augment=Augmentation(shift=0.1, scale=0.1, degrees=10, jitter=0.5),

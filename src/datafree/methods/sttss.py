@@ -16,6 +16,7 @@ from datafree.losses import kd, soft_cross_entropy
 from datafree.method import Method, Problem, Stateful, Synthesizer
 from datafree.runtime import Plateau, Runtime
 from datafree.taps import Call, calls, layer_inputs, output_replaced
+from datafree.textures import NOISES
 from datafree.transfer import Batch
 
 JITTER = 1e-4  # added to the covariance's diagonal (the paper's)
@@ -41,8 +42,8 @@ class STTSS(Method):
     """Weight lambda_a of the term that keeps the features high; the paper's are 0.05 (LeNet-5), 0.1 (AlexNet)."""
     batch: PositiveInt = 100
     """Images inverted together (ours); each is optimised on its own all the same."""
-    noise: Literal["uniform", "sparse"] = "uniform"
-    """What an image starts as; sparse: uniform noise of which a share of the pixels, drawn for each image, is black (ours)."""
+    noise: Literal["uniform", "clouds"] = "uniform"
+    """What an image starts as; clouds: smooth random fields, cut off to black at a level drawn for each image (ours)."""
     steps: PositiveInt = 1500
     """Adam steps an image (ours)."""
     lr: PositiveFloat = 1e-3
@@ -87,18 +88,10 @@ class Inverter(Synthesizer):
         """Nothing: each batch of images depends on its random numbers alone."""
         return {}
 
-    def _noise(self, n: int) -> Tensor:
-        """n images [n, C, H, W] in [0, 1] pixels to start from."""
-        shape = (n, *self.problem.inputs.shape)
-        pixels = self.runtime.uniform(*shape)
-        if self.settings.noise == "sparse":
-            return pixels * (self.runtime.uniform(*shape) < self.runtime.uniform(n, 1, 1, 1))
-        return pixels
-
     def _invert(self, targets: Tensor) -> Tensor:
         """Images in network units that the teacher answers with `targets`, each the best of its own iterates."""
         settings, inputs, teacher = self.settings, self.problem.inputs, self.problem.teacher
-        pixels = self._noise(len(targets)).requires_grad_()
+        pixels = NOISES[settings.noise](len(targets), inputs.shape, self.runtime).requires_grad_()
         optimizer = torch.optim.Adam([pixels], settings.lr, settings.momentum, fused=True)
         best, least = pixels.detach().clone(), torch.full((len(targets),), torch.inf, device=pixels.device)
         plateau, entropy = Plateau(settings.patience), torch.special.entr(targets).sum(dim=1)

@@ -99,7 +99,7 @@ EXPERIMENTS = {
         teach="--mean 0 --std 1 --epochs 15 --lr 0.02 --schedule one-cycle --precision bf16",
         paper={"value": 73.91, "kind": "as reported", "source": _STTSS},
         distil="--precision bf16 --method.noise clouds --method.steps 100 --method.lr 0.03 --method.augment.jitter 0.5 "
-        "--plan.keep 4000 --plan.warmup 40 --plan.fill 40 --plan.rounds 90 --plan.steps 60 --plan.batch 64 --plan.eval-every 10",
+        "--plan.keep 4000 --plan.warmup 40 --plan.fill 40 --plan.rounds 90 --plan.steps 60 --plan.batch 64",
         baseline="--precision bf16 --plan.rounds 20",
     ),
 }

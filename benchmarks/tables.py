@@ -68,10 +68,12 @@ def choices_table(results: list[dict[str, Any]]) -> str:
     names = [f"{feature}{', balanced' * balanced}" for feature, balanced in columns]
     lines = ["| sigma | lambda_a | " + " | ".join(names) + " |", "|---|---|" + "---|" * len(names)]
     for sigma, activation in dict.fromkeys((row["sigma"], row["activation"]) for row in rows):
-        here = {
-            (row["feature"], row["balanced"]): row for row in rows if (row["sigma"], row["activation"]) == (sigma, activation)
-        }
-        cells = [f"{here[column]['last']:.1f} ({100 * here[column]['largest_class']:.0f})" for column in columns]
+        cells = []
+        for column in columns:
+            key = (sigma, activation, *column)
+            here = [row for row in rows if (row["sigma"], row["activation"], row["feature"], row["balanced"]) == key]
+            last, largest = (statistics.mean(row[name] for row in here) for name in ("last", "largest_class"))
+            cells.append(f"{last:.1f} ({100 * largest:.0f})")
         lines.append(f"| {sigma:g} | {activation:g} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -139,7 +139,7 @@ RECIPES: dict[str, Recipe] = {
             lr=0.03,
             augment=Augmentation(shift=0.1, scale=0.1, degrees=10, jitter=0.5),
         ),
-        _sttss_plan(images=24_000, epochs=100, batch=64, lr=2e-3),
+        _sttss_plan(images=24_000, epochs=160, batch=64, lr=2e-3),
         "ours, sttss-mnist made light; docs/methods/sttss.md names each change",
     ),
     "sttss-cifar10": Recipe(

@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "datafree"
 ORDER = """
 settings nets.shape
 files nets.plain nets.residual
-spec taps augment images plan
+spec taps folding augment images plan
 losses
 runtime nets.classifiers nets.generators data
 architectures setfile textures

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from datafree.folding import folded
 from datafree.runtime import Runtime, evaluating, fastest_layout
 from datafree.settings import Settings, first_line
 from datafree.spec import InputSpec
@@ -39,6 +40,12 @@ class Teacher(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.runtime.counts["teacher_queries"] += len(x)
         return self.network(x)  # type: ignore[no-any-return]
+
+    def folded(self, inputs: InputSpec) -> "Teacher":
+        """The same teacher, counted together with this one, with batch norms folded into convolutions where that can be
+        done: faster, equal up to rounding, and without those norms' statistics.
+        """
+        return Teacher(folded(self.network, _noise(self.network, inputs)), self.runtime)
 
     def train(self, mode: bool = True) -> "Teacher":
         super().train(False)

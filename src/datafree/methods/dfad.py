@@ -54,6 +54,7 @@ class Adversary(Synthesizer):
 
     def __init__(self, settings: DFAD, problem: Problem, runtime: Runtime):
         self.settings, self.problem, self.runtime = settings, problem, runtime
+        self.teacher = problem.teacher.folded(problem.inputs)
         generator = GENERATORS[settings.generator](problem.inputs.shape, settings.latent, settings.width)
         self.generator = fastest_layout(generator.to(runtime.device)).train()
         self.optimizer = torch.optim.Adam(self.generator.parameters(), settings.lr, fused=True)
@@ -71,7 +72,7 @@ class Adversary(Synthesizer):
     def loss(self, student: nn.Module, batch: Batch) -> Tensor:
         """The gap on these fakes: mean |S(x) - T(x)| of raw logits."""
         with torch.no_grad():
-            target = self.problem.teacher(batch.x)
+            target = self.teacher(batch.x)
         return logit_gap(student(batch.x), target)
 
     def state(self) -> dict[str, Stateful]:
@@ -86,7 +87,7 @@ class Adversary(Synthesizer):
 
     def _ascend(self) -> None:
         """One Adam step on the generator against the gap; the gradient flows through both networks into the fakes."""
-        student, teacher = self.problem.student, self.problem.teacher
+        student, teacher = self.problem.student, self.teacher
         still = evaluating(student) if self.settings.student_eval_in_generator_step else contextlib.nullcontext()
         with frozen(student), still, self.runtime.autocast():
             x = self._fakes(self.settings.batch)

@@ -40,6 +40,7 @@ class Slices(Synthesizer):
 
     def __init__(self, settings: Stored, problem: Problem, runtime: Runtime):
         self.settings, self.problem, self.runtime = settings, problem, runtime
+        self.teacher = problem.teacher.folded(problem.inputs)
         self.images = read_images(settings.path, problem.inputs)
         if not len(self.images):
             raise ValueError(f"{settings.path} holds no image; name a set with some.")
@@ -56,7 +57,7 @@ class Slices(Synthesizer):
     def loss(self, student: nn.Module, batch: Batch) -> Tensor:
         """Knowledge distillation at the set temperature, the teacher asked anew."""
         with torch.no_grad():
-            target = self.problem.teacher(batch.x)
+            target = self.teacher(batch.x)
         return kd(student(batch.x), target, self.settings.temperature)
 
     def state(self) -> dict[str, Stateful]:

@@ -70,6 +70,7 @@ class Inverter(Synthesizer):
     def __init__(self, settings: STTSS, problem: Problem, runtime: Runtime):
         self.settings, self.problem, self.runtime = settings, problem, runtime
         self.features = FeatureModel(settings, problem, runtime)
+        self.teacher = problem.teacher.folded(problem.inputs)
 
     def synthesize(self, n: int) -> Batch:
         """n images with the soft targets y [n, classes] that they were made for."""
@@ -81,7 +82,7 @@ class Inverter(Synthesizer):
         """Knowledge distillation on augmented images, the teacher asked anew."""
         x = self.settings.augment(batch.x, self.runtime.random)
         with torch.no_grad():
-            target = self.problem.teacher(x)
+            target = self.teacher(x)
         return kd(student(x), target, self.settings.temperature)
 
     def state(self) -> dict[str, Stateful]:
@@ -90,7 +91,7 @@ class Inverter(Synthesizer):
 
     def _invert(self, targets: Tensor) -> Tensor:
         """Images in network units that the teacher answers with `targets`, each the best of its own iterates."""
-        settings, inputs, teacher = self.settings, self.problem.inputs, self.problem.teacher
+        settings, inputs, teacher = self.settings, self.problem.inputs, self.teacher
         pixels = NOISES[settings.noise](len(targets), inputs.shape, self.runtime).requires_grad_()
         optimizer = torch.optim.Adam([pixels], settings.lr, settings.momentum, fused=True)
         best, least = pixels.detach().clone(), torch.full((len(targets),), torch.inf, device=pixels.device)

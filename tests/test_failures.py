@@ -217,3 +217,9 @@ def test_kill_9_in_the_middle_of_a_checkpoint_loses_nothing_saved(tmp_path: Path
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     assert (tmp_path / "run" / ".checkpoint.pt.writing").stat().st_size == 200
     assert run(tmp_path / "run") == unbroken
+
+
+def test_a_reader_that_leaves_early_is_no_news(teacher_file: Path) -> None:
+    line = f"{sys.executable} -m datafree.cli inspect {teacher_file} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert (done.stdout.strip(), done.stderr) == ("141", "")

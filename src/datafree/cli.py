@@ -1,6 +1,7 @@
 """The command line: a table of commands, loaded when called, and one sentence for each failure."""
 
 import errno
+import os
 import sys
 from importlib import import_module
 
@@ -33,9 +34,15 @@ def main(arguments: list[str] | None = None) -> int:
     tokens = sys.argv[1:] if arguments is None else arguments
     try:
         _app(tokens)(tokens, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
     except KeyboardInterrupt as error:
         print(f"datafree: {error or 'stopped.'}", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # as in `datafree inspect FILE | head`: whoever read along has gone, and needs no sentence
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, sys.stderr.fileno())
+        return 141
     except (CycloptsError, ValueError, FloatingPointError, OSError) as error:
         print(f"datafree: {_sentence(error)}", file=sys.stderr)
         return 2 if isinstance(error, CycloptsError) else 1

@@ -45,3 +45,18 @@ def test_the_rate_is_told_only_where_images_are_made(tmp_path: Path, capsys: pyt
         log.write(round_, {"loss": 1, "images": 50})
         assert "images/s" not in capsys.readouterr().err
     log.close()
+
+
+def test_the_time_left_follows_a_slower_phase(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    log = RunLog(tmp_path / "log.csv", rounds=1000, start=0)
+    for round_ in range(1, 101):
+        now += 6 if round_ <= 50 else 60  # seconds
+        log.write(round_, {"loss": 1})
+    log.close()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[49].endswith("1:35:00 left")
+    assert lines[99].endswith("15:00:00 left") or lines[99].endswith("14:59:59 left")

@@ -30,9 +30,10 @@ class RunLog:
             path.unlink(missing_ok=True)
         self._board = _board(path.parent) if tensorboard else None
         self._live = sys.stderr.isatty() and not quiet
-        self._began, self._first, self._told = time.monotonic(), start, 0.0
+        self._began, self._told = time.monotonic(), 0.0
         self._images = float(self.rows[-1].get("images", 0)) if self.rows else 0.0  # at the line before
-        self._spent = 0.0  # seconds of this session, at the line before
+        self._spent, self._round = 0.0, start  # seconds of this session, and round, at the line before
+        self._pace: float | None = None
 
     def write(self, round_: int, values: Mapping[str, float]) -> None:
         """One line of the log: the round and the means since the last line."""
@@ -53,12 +54,13 @@ class RunLog:
         if self.quiet:
             return
         spent = time.monotonic() - self._began
-        left = spent / max(1, round_ - self._first) * (self.rounds - round_)
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name not in ("images", "wall_s"))
         made, took = values.get("images", 0) - self._images, spent - self._spent
-        self._images, self._spent = self._images + made, spent
+        pace = took / max(1, round_ - self._round)  # seconds a round, by way of a running mean: phases differ
+        self._pace = pace if self._pace is None else 0.8 * self._pace + 0.2 * pace
+        self._images, self._spent, self._round = self._images + made, spent, round_
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name not in ("images", "wall_s"))
         rate = f"  {made / max(took, 1e-9):,.0f} images/s" if made else ""  # none where a round makes no images
-        line = f"{self.unit} {round_}/{self.rounds}  {shown}{rate}  {_clock(left)} left"
+        line = f"{self.unit} {round_}/{self.rounds}  {shown}{rate}  {_clock(self._pace * (self.rounds - round_))} left"
         if self._live:
             bar = "#" * (20 * round_ // self.rounds)
             print(f"\r\033[K[{bar:<20}] {line}", end="", file=sys.stderr, flush=True)

@@ -15,7 +15,7 @@ files nets.plain nets.residual
 spec taps folding augment images plan
 losses
 runtime nets.classifiers nets.generators data
-architectures setfile textures
+architectures setfile textures inversion
 transfer metrics profile network record
 method teaching
 sources

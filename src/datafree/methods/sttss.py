@@ -12,9 +12,10 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 from torch import Tensor, nn
 
 from datafree.augment import Augmentation
+from datafree.inversion import invert
 from datafree.losses import kd, soft_cross_entropy
 from datafree.method import Method, Problem, Stateful, Synthesizer
-from datafree.runtime import Plateau, Runtime
+from datafree.runtime import Runtime
 from datafree.taps import Call, calls, layer_inputs, output_replaced
 from datafree.textures import NOISES
 from datafree.transfer import Batch
@@ -93,26 +94,29 @@ class Inverter(Synthesizer):
         """Images in network units that the teacher answers with `targets`, each the best of its own iterates."""
         settings, inputs, teacher = self.settings, self.problem.inputs, self.teacher
         pixels = NOISES[settings.noise](len(targets), inputs.shape, self.runtime).requires_grad_()
-        optimizer = torch.optim.Adam([pixels], settings.lr, settings.momentum, fused=True)
-        best, least = pixels.detach().clone(), torch.full((len(targets),), torch.inf, device=pixels.device)
-        plateau, entropy = Plateau(settings.patience), torch.special.entr(targets).sum(dim=1)
+        entropy = torch.special.entr(targets).sum(dim=1)
         with layer_inputs(teacher.network, self.features.head) as seen:
-            for _ in range(settings.steps):
+
+            def loss(x: Tensor) -> Tensor:
                 with self.runtime.autocast():
-                    answer = teacher(inputs.to_network(pixels))
+                    answer = teacher(inputs.to_network(x))
                 # Less the targets' own entropy, a constant: nil where the match is perfect, so that a plateau shows.
-                loss = soft_cross_entropy(answer, targets, settings.temperature) - entropy
+                distance: Tensor = soft_cross_entropy(answer, targets, settings.temperature) - entropy
                 if settings.activation:
-                    loss = loss - settings.activation * seen[self.features.head].float().abs().mean(dim=1)
-                with torch.no_grad():
-                    better = loss < least
-                    least = torch.where(better, loss, least)
-                    best = torch.where(better.view(-1, 1, 1, 1), pixels, best)
-                self.runtime.minimize(loss.sum(), optimizer)  # a sum: an image does not depend on its batch
-                with torch.no_grad():
-                    pixels.clamp_(0, 1)
-                if plateau.update(least.mean()):
-                    break
+                    distance = distance - settings.activation * seen[self.features.head].float().abs().mean(dim=1)
+                return distance
+
+            best, least = invert(
+                [pixels],
+                lambda: pixels,
+                loss,
+                self.runtime,
+                steps=settings.steps,
+                lr=settings.lr,
+                momentum=settings.momentum,
+                patience=settings.patience,
+                project=lambda: pixels.clamp_(0, 1),
+            )
         with torch.no_grad():
             x = inputs.to_network(best)
             counts = torch.bincount(teacher(x).argmax(1), minlength=self.problem.classes)

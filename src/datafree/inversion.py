@@ -1,0 +1,51 @@
+"""Gradient descent on images: the loop that every inversion shares."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from datafree.runtime import Plateau, Runtime
+
+Render = Callable[[], Tensor]  # the images [B, C, H, W] as the leaves now make them
+Loss = Callable[[Tensor], Tensor]  # of those images: one value an image [B], or one for all [1]
+
+
+def invert(
+    leaves: Sequence[Tensor],
+    render: Render,
+    loss: Loss,
+    runtime: Runtime,
+    *,
+    steps: int,
+    lr: float,
+    momentum: tuple[float, float],
+    patience: int = 0,
+    project: Callable[[], object] = lambda: None,
+) -> tuple[Tensor, Tensor]:
+    """Adam on `leaves`; returns the best images seen, [B, C, H, W], and their losses, [B] or [1].
+
+    With one loss an image each is the best of its own iterates, else the batch is that of the least loss. `project` puts the
+    leaves back where they may be after each step. It stops early when the least losses' mean is flat over `patience` steps
+    (0: never). Nothing waits for the device.
+    """
+    optimizer = torch.optim.Adam(leaves, lr, momentum, fused=True)
+    plateau, best, least = Plateau(patience), None, None
+    for _ in range(steps):
+        with runtime.autocast():
+            x = render()
+        value = loss(x)
+        with torch.no_grad():
+            if best is None or least is None:
+                best, least = x.detach().clone(), value.detach()
+            better = value < least
+            least = torch.where(better, value, least)
+            best = torch.where(better.view(-1, 1, 1, 1), x, best)
+        runtime.minimize(value.sum(), optimizer)  # a sum: an image does not depend on its batch
+        with torch.no_grad():
+            project()
+        if plateau.update(least.mean()):
+            break
+    assert best is not None
+    assert least is not None
+    return best, least

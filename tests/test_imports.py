@@ -19,7 +19,7 @@ architectures setfile textures inversion
 transfer metrics profile network record
 method teaching
 sources
-methods.dfad methods.stored methods.sttss
+methods.deepinversion methods.dfad methods.stored methods.sttss
 methods
 rundir runlog recipes stopping export
 engine synthesis
@@ -33,7 +33,13 @@ cli
 """
 RANK = {module: i for i, line in enumerate(ORDER.split("\n")) for module in line.split()}
 FREE = {"__init__", "nets"}
-NEVER = {"engine": "methods", "methods.dfad": "data", "methods.stored": "data", "methods.sttss": "data"}
+NEVER = {
+    "engine": "methods",
+    "methods.deepinversion": "data",
+    "methods.dfad": "data",
+    "methods.stored": "data",
+    "methods.sttss": "data",
+}
 
 
 def module_name(path: Path) -> str:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from datafree.losses import kd, logit_gap
+from datafree.losses import jensen_shannon, kd, logit_gap, statistics_distance, total_variation
+from datafree.taps import NormStatistics
 
 SHAPES = [(5, 4), (2, 4, 3, 3)]
 
@@ -43,3 +44,44 @@ def test_kd_is_the_tempered_divergence(shape: tuple[int, ...], temperature: floa
 def test_losses_are_fp32_whatever_comes_in() -> None:
     a, b = torch.randn(3, 4).bfloat16(), torch.randn(3, 4).bfloat16()
     assert logit_gap(a, b).dtype == kd(a, b, 2.0).dtype == torch.float32
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_jensen_shannon_is_the_mean_divergence_from_the_middle(shape: tuple[int, ...]) -> None:
+    one, other = 5 * torch.randn(shape), 5 * torch.randn(shape)
+    total = 0.0
+    for a, b in zip(rows(one), rows(other), strict=True):
+        p, q = softmax(a, 3), softmax(b, 3)
+        m = [(x + y) / 2 for x, y in zip(p, q, strict=True)]
+        total += sum(x * math.log(x / z) + y * math.log(y / z) for x, y, z in zip(p, q, m, strict=True)) / 2
+    seen = jensen_shannon(one, other, 3).item()
+    assert seen == pytest.approx(total / len(rows(one)), rel=1e-4)
+    assert 0 < seen < math.log(2)
+    assert jensen_shannon(one, one, 3).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_total_variation_is_four_norms_of_differences() -> None:
+    x = torch.randn(2, 3, 4, 5)
+    steps = {"right": (0, 1), "below": (1, 0), "falling": (1, 1), "rising": (1, -1)}
+    expected = 0.0
+    for down, across in steps.values():
+        squares = 0.0
+        for image in x.tolist():
+            for channel in image:
+                for i, j in ((i, j) for i in range(4 - down) for j in range(5) if 0 <= j + across < 5):
+                    squares += (channel[i + down][j + across] - channel[i][j]) ** 2
+        expected += math.sqrt(squares)
+    assert total_variation(x).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_statistics_distance_sums_over_layers_and_may_be_free_of_scale() -> None:
+    def layer(scale: float) -> NormStatistics:
+        values = [torch.tensor(v) for v in ([1.0, 2.0], [3.0, 1.0], [0.0, 0.0], [1.0, 1.0])]
+        mean, variance, running_mean, running_variance = values
+        return NormStatistics(scale * mean, scale**2 * variance, scale * running_mean, scale**2 * running_variance)
+
+    means, variances = math.sqrt(1 + 4), math.sqrt(4 + 0)
+    plain = statistics_distance([layer(1), layer(10)]).item()
+    assert plain == pytest.approx(11 * means + 101 * variances, rel=1e-5)
+    free = statistics_distance([layer(1), layer(10)], scale_free=True).item()
+    assert free == pytest.approx(2 * (means + variances) / math.sqrt(2), rel=1e-5)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datafree.architectures import build
     from datafree.augment import Augmentation
+    from datafree.methods.deepinversion import DeepInversion
     from datafree.methods.dfad import DFAD
     from datafree.methods.stored import Stored
     from datafree.methods.sttss import STTSS
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 # Public name -> its module. Loaded on first use, so that `datafree --help` need not wait for torch.
 _HOMES = {
     "DFAD": "methods.dfad",
+    "DeepInversion": "methods.deepinversion",
     "Stored": "methods.stored",
     "STTSS": "methods.sttss",
     "Augmentation": "augment",
@@ -45,6 +47,7 @@ __all__ = [
     "STTSS",
     "Augmentation",
     "Card",
+    "DeepInversion",
     "InputSpec",
     "Network",
     "Plan",

@@ -48,6 +48,16 @@ def random_crop(x: Tensor, pad: int, generator: torch.Generator) -> Tensor:
     return padded[images, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
+def random_roll(x: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Shift all images [B, C, H, W] together by one draw of up to `most` pixels in each direction, round the edges."""
+    if not most:
+        return x
+    shifts = torch.randint(-most, most + 1, (2,), generator=generator, device=x.device)
+    for dim in (2, 3):
+        x = x.index_select(dim, (torch.arange(x.shape[dim], device=x.device) - shifts[dim - 2]) % x.shape[dim])
+    return x
+
+
 def random_affine(x: Tensor, shift: float, scale: float, degrees: float, generator: torch.Generator) -> Tensor:
     """Shift, scale and rotate each image [B, C, H, W] at random, bilinearly; what comes in is zero.
 

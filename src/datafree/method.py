@@ -4,7 +4,7 @@ import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -152,8 +152,10 @@ class Synthesizer(ABC):
 class Method(Settings, ABC):
     """Frozen, validated settings of a data-free method; each field is a flag of the command line."""
 
-    adversarial: ClassVar[bool] = False
-    """Whether the inputs depend on the student as it stands."""
+    @property
+    def adversarial(self) -> bool:
+        """Whether the inputs depend on the student as it stands."""
+        return False
 
     @abstractmethod
     def start(self, problem: Problem, runtime: Runtime) -> Synthesizer:

@@ -1,11 +1,13 @@
 """The methods, one file each, one line each in the table."""
 
 from datafree.method import Method
+from datafree.methods.deepinversion import DeepInversion
 from datafree.methods.dfad import DFAD
 from datafree.methods.stored import Stored
 from datafree.methods.sttss import STTSS
 
 METHODS: dict[str, type[Method]] = {
+    "deepinversion": DeepInversion,
     "dfad": DFAD,
     "stored": Stored,
     "sttss": STTSS,

@@ -5,7 +5,7 @@ networks' logits, the student lowers it on fresh fakes. No real data, no labels,
 """
 
 import contextlib
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -20,8 +20,6 @@ from datafree.transfer import Batch
 
 class DFAD(Method):
     """Settings of DFAD; the defaults are the CIFAR ones of the authors' code."""
-
-    adversarial: ClassVar[bool] = True
 
     latent: PositiveInt = 256
     """Size of the noise z, numbers."""
@@ -39,6 +37,11 @@ class DFAD(Method):
     """What the generator raises: the gap, or log(1 + gap), the paper's choice for segmentation."""
     student_eval_in_generator_step: bool = False
     """Keep the student's batch norm still while the generator learns; the authors' code lets it move."""
+
+    @property
+    def adversarial(self) -> bool:
+        """The generator looks for inputs on which this student fails."""
+        return True
 
     def start(self, problem: Problem, runtime: Runtime) -> "Adversary":
         """Begin with a fresh generator. Raises `ValueError` for a task or an image size that it does not serve."""

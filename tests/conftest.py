@@ -7,6 +7,9 @@ import pytest
 import torch
 
 from datafree import Card, InputSpec, Network, build
+from datafree.demonstration import digits
+from datafree.runtime import Runtime
+from datafree.teaching import Lesson, describe, teach
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 INPUTS = InputSpec(shape=(1, 8, 8), mean=(0.3,), std=(0.4,))
@@ -42,6 +45,18 @@ def images(tmp_path: Path) -> Path:
     path = tmp_path / "images.npz"
     np.savez(path, images=rng.integers(0, 256, (40, 8, 8), dtype=np.uint8), labels=np.arange(40) % 10)
     return path
+
+
+@pytest.fixture(scope="session")
+def taught() -> Network:
+    """A small network with batch norm that knows the 8x8 digits."""
+    pytest.importorskip("sklearn", reason="scikit-learn's digits teach the teacher of these tests")
+    train, _ = digits()
+    inputs = describe(train)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = teach(build("small-cnn-half", inputs, 10), train, inputs, Lesson(epochs=8), Runtime("cpu"))
+    return Network(module, Card(architecture="small-cnn-half", classes=10, inputs=inputs))
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from conftest import INPUTS, network
 from PIL import Image
 
 from datafree import evaluate
-from datafree.augment import random_crop, random_flip, random_jitter
+from datafree.augment import random_crop, random_flip, random_jitter, random_zoom
 from datafree.data import Labelled, load_labelled
 from datafree.images import fit, save_grid
 from datafree.runtime import Runtime
@@ -127,6 +127,22 @@ def test_jitter_changes_contrast_and_brightness_and_nothing_else() -> None:
     pattern = (x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True)
     kept = (out - out.mean((1, 2, 3), keepdim=True)) / out.std((1, 2, 3), keepdim=True)
     assert torch.allclose(pattern, kept, atol=1e-4)
+
+
+def test_zoom_shows_a_part_of_each_image_in_whole() -> None:
+    # Each pixel says where it lies, so that what is seen says which part it is.
+    rows, columns = torch.meshgrid(torch.linspace(-1, 1, 64), torch.linspace(-1, 1, 64), indexing="ij")
+    out = random_zoom(torch.stack([rows, columns]).expand(400, 2, 64, 64), 0.25, torch.Generator().manual_seed(0))
+    height = (out[:, 0, -1, 0] - out[:, 0, 0, 0]) / 2  # shares of the side
+    width = (out[:, 1, 0, -1] - out[:, 1, 0, 0]) / 2
+    area, ratio = height * width.abs(), width.abs() / height
+    assert out.abs().max() <= 1
+    assert 0.22 < area.min() < 0.3
+    assert 0.9 < area.max() <= 1
+    assert 0.7 < ratio.min() < 0.8
+    assert 1.25 < ratio.max() < 1.4
+    assert 150 < (width < 0).sum() < 250
+    assert out.mean((2, 3)).std(0).min() > 0.1
 
 
 def test_scores_are_percent_of_images(images: Path) -> None:

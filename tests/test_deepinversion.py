@@ -5,30 +5,16 @@ import torch
 from conftest import network
 from torch import Tensor, nn
 
-from datafree import DeepInversion, InputSpec, Network, Plan, Recipe, build, distill, evaluate, synthesize
+from datafree import DeepInversion, InputSpec, Network, Plan, Recipe, distill, evaluate, synthesize
 from datafree.augment import random_roll
 from datafree.demonstration import digits
 from datafree.losses import jensen_shannon, statistics_distance
 from datafree.method import NoStudent, Problem, Teacher
 from datafree.methods.deepinversion import Inverter
-from datafree.network import Card
 from datafree.runtime import Runtime
 from datafree.taps import norm_statistics
-from datafree.teaching import Lesson, describe, teach
 
 FAST = DeepInversion(batch=50, steps=150, lr=0.1, roll=1)
-
-
-@pytest.fixture(scope="module")
-def taught() -> Network:
-    """A small network with batch norm that knows the 8x8 digits."""
-    pytest.importorskip("sklearn", reason="scikit-learn's digits teach the teacher of these tests")
-    train, _ = digits()
-    inputs = describe(train)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        module = teach(build("small-cnn-half", inputs, 10), train, inputs, Lesson(epochs=8), Runtime("cpu"))
-    return Network(module, Card(architecture="small-cnn-half", classes=10, inputs=inputs))
 
 
 def inverter(settings: DeepInversion, teacher: Network, student: nn.Module | None = None) -> Inverter:

@@ -19,7 +19,7 @@ architectures setfile textures inversion
 transfer metrics profile network record
 method teaching
 sources
-methods.deepinversion methods.dfad methods.stored methods.sttss
+methods.cmi methods.deepinversion methods.dfad methods.stored methods.sttss
 methods
 rundir runlog recipes stopping export
 engine synthesis
@@ -35,6 +35,7 @@ RANK = {module: i for i, line in enumerate(ORDER.split("\n")) for module in line
 FREE = {"__init__", "nets"}
 NEVER = {
     "engine": "methods",
+    "methods.cmi": "data",
     "methods.deepinversion": "data",
     "methods.dfad": "data",
     "methods.stored": "data",

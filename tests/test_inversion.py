@@ -56,7 +56,7 @@ def test_leaves_may_be_what_makes_the_images_and_are_put_back() -> None:
         steps=200,
         lr=0.1,
         momentum=(0.9, 0.999),
-        project=lambda: z.clamp_(max=0.5),
+        after=lambda: z.clamp_(max=0.5),
     )
     assert torch.allclose(best, torch.tensor(0.5).tanh())
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from datafree.losses import jensen_shannon, kd, logit_gap, statistics_distance, total_variation
+from datafree.losses import agreed_divergence, jensen_shannon, kd, logit_gap, statistics_distance, total_variation
 from datafree.taps import NormStatistics
 
 SHAPES = [(5, 4), (2, 4, 3, 3)]
@@ -85,3 +85,18 @@ def test_statistics_distance_sums_over_layers_and_may_be_free_of_scale() -> None
     assert plain == pytest.approx(11 * means + 101 * variances, rel=1e-5)
     free = statistics_distance([layer(1), layer(10)], scale_free=True).item()
     assert free == pytest.approx(2 * (means + variances) / math.sqrt(2), rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_agreed_divergence_counts_only_where_both_choose_alike(shape: tuple[int, ...]) -> None:
+    student, teacher = torch.randn(shape), torch.randn(shape)
+    student[0] = teacher[0] * 0.3  # agrees for sure
+    total, agreed = 0.0, 0
+    pairs = list(zip(rows(student), rows(teacher), strict=True))
+    for s, t in pairs:
+        if s.index(max(s)) == t.index(max(t)):
+            q, p = softmax(s, 1), softmax(t, 1)
+            total += sum(b * (math.log(b) - math.log(a)) for a, b in zip(q, p, strict=True))
+            agreed += 1
+    assert 0 < agreed < len(pairs)
+    assert agreed_divergence(student, teacher).item() == pytest.approx(total / len(pairs), rel=1e-4)

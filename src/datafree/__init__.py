@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datafree.architectures import build
     from datafree.augment import Augmentation
+    from datafree.methods.cmi import CMI
     from datafree.methods.deepinversion import DeepInversion
     from datafree.methods.dfad import DFAD
     from datafree.methods.stored import Stored
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 
 # Public name -> its module. Loaded on first use, so that `datafree --help` need not wait for torch.
 _HOMES = {
+    "CMI": "methods.cmi",
     "DFAD": "methods.dfad",
     "DeepInversion": "methods.deepinversion",
     "Stored": "methods.stored",
@@ -42,6 +44,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "CMI",
     "DFAD",
     "RECIPES",
     "STTSS",

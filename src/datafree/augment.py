@@ -74,6 +74,21 @@ def random_affine(x: Tensor, shift: float, scale: float, degrees: float, generat
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
+def random_zoom(x: Tensor, smallest: float, generator: torch.Generator) -> Tensor:
+    """A random part of each image [B, C, H, W], mirrored half of the time, resized to the whole, bilinearly.
+
+    The part's area is from `smallest` to 1 of the image's, its sides' ratio from 3:4 to 4:3.
+    """
+    batch = len(x)
+    area, ratio, across, down, mirrored = torch.rand(5, batch, generator=generator, device=x.device)
+    area, stretch = smallest + (1 - smallest) * area, torch.exp((2 * ratio - 1) * math.log(4 / 3) / 2)
+    width, height = (area.sqrt() * stretch).clamp_max(1), (area.sqrt() / stretch).clamp_max(1)
+    zero, sign = torch.zeros_like(area), (mirrored < 0.5).to(x.dtype) * 2 - 1
+    rows = [sign * width, zero, (2 * across - 1) * (1 - width), zero, height, (2 * down - 1) * (1 - height)]
+    grid = F.affine_grid(torch.stack(rows, dim=1).view(batch, 2, 3), list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
 def random_flip(x: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror each image [B, C, H, W] left to right with probability one half."""
     mirrored = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < 0.5

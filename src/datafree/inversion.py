@@ -21,13 +21,13 @@ def invert(
     lr: float,
     momentum: tuple[float, float],
     patience: int = 0,
-    project: Callable[[], object] = lambda: None,
+    after: Callable[[], object] = lambda: None,
 ) -> tuple[Tensor, Tensor]:
     """Adam on `leaves`; returns the best images seen, [B, C, H, W], and their losses, [B] or [1].
 
-    With one loss an image each is the best of its own iterates, else the batch is that of the least loss. `project` puts the
-    leaves back where they may be after each step. It stops early when the least losses' mean is flat over `patience` steps
-    (0: never). Nothing waits for the device.
+    With one loss an image each is the best of its own iterates, else the batch is that of the least loss. `after` is called
+    behind each step, to put leaves back where they may be, say. It stops early when the least losses' mean is flat over
+    `patience` steps (0: never). Nothing waits for the device.
     """
     optimizer = torch.optim.Adam(leaves, lr, momentum, fused=True)
     plateau, best, least = Plateau(patience), None, None
@@ -43,7 +43,7 @@ def invert(
             best = torch.where(better.view(-1, 1, 1, 1), x, best)
         runtime.minimize(value.sum(), optimizer)  # a sum: an image does not depend on its batch
         with torch.no_grad():
-            project()
+            after()
         if plateau.update(least.mean()):
             break
     assert best is not None

@@ -62,6 +62,16 @@ def jensen_shannon(one: Tensor, other: Tensor, temperature: float) -> Tensor:
     return sum(halves, torch.zeros((), device=one.device)) / 2
 
 
+def agreed_divergence(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL(teacher || student) of raw logits where both choose the same class, 0 elsewhere; mean over batch and positions.
+
+    The decision adversary of CMI (arXiv 2105.08584) is its negative.
+    """
+    log_q, log_p = F.log_softmax(student.float(), dim=1), F.log_softmax(teacher.float(), dim=1)
+    agreed = student.argmax(dim=1) == teacher.argmax(dim=1)
+    return (F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1) * agreed).mean()
+
+
 def soft_cross_entropy(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
     """Cross-entropy of softened logits against soft targets, one value an example [B], in fp32.
 

@@ -7,6 +7,7 @@ from typing import Any
 from datafree.augment import Augmentation
 from datafree.method import Method
 from datafree.methods import METHODS
+from datafree.methods.cmi import CMI
 from datafree.methods.deepinversion import DeepInversion
 from datafree.methods.dfad import DFAD
 from datafree.methods.stored import Stored
@@ -160,6 +161,25 @@ RECIPES: dict[str, Recipe] = {
         DeepInversion(batch=256, steps=2000, lr=0.05, statistics=10, variation=2.5e-5),
         _set_plan(50_000, new=256, epochs=200, batch=128, lr=0.1),
         "Yin et al. 2020, arXiv 1912.08795, ResNet-34 on CIFAR-10 with its code's parameters; 50,176 images and the plan: ours",
+    ),
+    "cmi-cifar10": Recipe(
+        CMI(adversary=0.5),
+        Plan(
+            rounds=200,
+            new=256,
+            keep=200 * 256,
+            steps=400,
+            batch=128,
+            lr=0.1,
+            weight_decay=1e-4,
+            schedule="steps",
+            milestones=(120, 150, 180),
+            log_every=1,
+            save_every=5,
+            eval_every=5,
+            grid_every=20,
+        ),
+        "Fang et al. 2021, arXiv 2105.08584, WRN-40-2 on CIFAR-10, the authors' script from scratch",
     ),
     "stored-mnist": Recipe(
         Stored(path=Path("set.safetensors"), temperature=4.0, augment=Augmentation(crop=2)),

@@ -43,6 +43,11 @@ class NormStatistics:
     running_variance: Tensor
 
 
+def norm_names(network: nn.Module) -> list[str]:
+    """Names of the batch norms of `network` that remember statistics."""
+    return [name for name, layer in network.named_modules() if isinstance(layer, Norm) and layer.track_running_stats]
+
+
 @contextmanager
 def norm_statistics(network: nn.Module) -> Iterator[dict[str, NormStatistics]]:
     """Batch statistics beside the running ones for every batch-norm layer of `network`, as of the last forward pass.
@@ -58,9 +63,8 @@ def norm_statistics(network: nn.Module) -> Iterator[dict[str, NormStatistics]]:
         seen[name] = NormStatistics(mean, variance, layer.running_mean, layer.running_var)
 
     handles = [
-        layer.register_forward_pre_hook(lambda layer, inputs, name=name: read(name, layer, inputs[0]))
-        for name, layer in network.named_modules()
-        if isinstance(layer, Norm) and layer.track_running_stats
+        network.get_submodule(name).register_forward_pre_hook(lambda layer, inputs, name=name: read(name, layer, inputs[0]))
+        for name in norm_names(network)
     ]
     try:
         yield seen

@@ -1,12 +1,14 @@
 """The methods, one file each, one line each in the table."""
 
 from datafree.method import Method
+from datafree.methods.cmi import CMI
 from datafree.methods.deepinversion import DeepInversion
 from datafree.methods.dfad import DFAD
 from datafree.methods.stored import Stored
 from datafree.methods.sttss import STTSS
 
 METHODS: dict[str, type[Method]] = {
+    "cmi": CMI,
     "deepinversion": DeepInversion,
     "dfad": DFAD,
     "stored": Stored,

@@ -15,7 +15,7 @@ from datafree.inversion import invert
 from datafree.losses import jensen_shannon, kd, statistics_distance, total_variation
 from datafree.method import Method, Problem, Stateful, Synthesizer
 from datafree.runtime import Runtime, evaluating, frozen
-from datafree.taps import NormStatistics, norm_statistics
+from datafree.taps import NormStatistics, norm_names, norm_statistics
 from datafree.transfer import Batch
 
 
@@ -71,9 +71,7 @@ class Inverter(Synthesizer):
     def __init__(self, settings: DeepInversion, problem: Problem, runtime: Runtime):
         self.settings, self.problem, self.runtime = settings, problem, runtime
         self.teacher = problem.teacher.folded(problem.inputs)  # for the student's steps, where no norm is read
-        with norm_statistics(problem.teacher.network) as seen, torch.no_grad():
-            problem.teacher.network(runtime.noise(2, *problem.inputs.shape))
-        if not seen:
+        if not norm_names(problem.teacher.network):
             raise ValueError(
                 "deepinversion matches batch-norm statistics, and this teacher has none; dfad serves it, and sttss where it "
                 "ends in a linear layer."
@@ -112,7 +110,7 @@ class Inverter(Synthesizer):
                 lr=settings.lr,
                 momentum=settings.momentum,
                 patience=settings.patience,
-                project=lambda: x.clamp_(low, high),  # ours: what is kept in 8 bits could not be kept otherwise
+                after=lambda: x.clamp_(low, high),  # ours: what is kept in 8 bits could not be kept otherwise
             )
         self.runtime.note("inversion_loss", least.mean())
         return best

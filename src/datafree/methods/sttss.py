@@ -115,7 +115,7 @@ class Inverter(Synthesizer):
                 lr=settings.lr,
                 momentum=settings.momentum,
                 patience=settings.patience,
-                project=lambda: pixels.clamp_(0, 1),
+                after=lambda: pixels.clamp_(0, 1),
             )
         with torch.no_grad():
             x = inputs.to_network(best)

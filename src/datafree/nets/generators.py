@@ -31,11 +31,11 @@ class UpsampleGenerator(nn.Module):
     """DFAD's generator A: two doublings from a quarter of the size.
 
     The output passes a batch norm without weights, so it lives in the teacher's normalised space whatever the teacher's
-    mean and std are. `width` is the channels of the first convolutions (128 in the paper's code). Raises `ValueError`
-    for sides that are not multiples of 4.
+    mean and std are; with `pixels` it is a sigmoid instead, so [0, 1] pixels, as in CMI (arXiv 2105.08584). `width` is the
+    channels of the first convolutions (128 in both papers' codes). Raises `ValueError` for sides that are not multiples of 4.
     """
 
-    def __init__(self, shape: Shape, latent: int, width: int = 128):
+    def __init__(self, shape: Shape, latent: int, width: int = 128, pixels: bool = False):
         super().__init__()
         channels, height, wide = shape
         if height % 4 or wide % 4:
@@ -54,8 +54,7 @@ class UpsampleGenerator(nn.Module):
             nn.BatchNorm2d(width // 2),
             nn.LeakyReLU(0.2, inplace=True),
             nn.Conv2d(width // 2, channels, 3, padding=1),
-            nn.Tanh(),
-            nn.BatchNorm2d(channels, affine=False),
+            *((nn.Sigmoid(),) if pixels else (nn.Tanh(), nn.BatchNorm2d(channels, affine=False))),
         )
 
     def forward(self, z: Tensor) -> Tensor:
@@ -88,14 +87,21 @@ class DCGANGenerator(nn.Module):
                 nn.LeakyReLU(0.2, inplace=True),
             ]
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, channels, 3, padding=1), nn.Tanh())
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.normal_(layer.weight, 0.0, 0.02)
-            elif isinstance(layer, nn.BatchNorm2d):
-                nn.init.normal_(layer.weight, 1.0, 0.02)
+        dcgan_start(self)
 
     def forward(self, z: Tensor) -> Tensor:
         return _through(self.layers, self.project(z).view(-1, *self.base))
+
+
+def dcgan_start(network: nn.Module, generator: torch.Generator | None = None) -> nn.Module:
+    """`network` with DCGAN's first weights, in place: N(0, 0.02), norms' N(1, 0.02), biases nil."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d) and layer.weight is not None:
+            mean = 1.0 if isinstance(layer, nn.BatchNorm2d) else 0.0
+            nn.init.normal_(layer.weight, mean, 0.02, generator=generator)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return network
 
 
 def _through(layers: nn.Sequential, x: Tensor) -> Tensor:

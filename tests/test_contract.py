@@ -7,7 +7,7 @@ import torch
 from conftest import INPUTS, TINY, network
 from torch import Tensor, nn
 
-from datafree import CMI, DFAD, STTSS, Augmentation, DeepInversion, Network, Plan, Recipe, Stored, distill, engine
+from datafree import CMI, CSD, DFAD, STTSS, Augmentation, DeepInversion, Network, Plan, Recipe, Stored, distill, engine
 from datafree.method import Method, Problem, Synthesizer, Teacher
 from datafree.methods import METHODS
 from datafree.rundir import RunDir
@@ -20,6 +20,7 @@ PLAN = Plan(rounds=6, steps=2, batch=8, lr=0.05, save_every=2, log_every=1, eval
 def method(request: pytest.FixtureRequest, images: Path) -> Method:
     examples: dict[str, Method] = {
         "cmi": CMI(steps=4, latent=8, width=8, batch=5, bank=12, negatives=6, views=Augmentation(crop=1)),
+        "csd": CSD(first=0, steps=4, latent=8, width=8, batch=5, views=Augmentation(crop=1)),
         "deepinversion": DeepInversion(steps=4, lr=0.05, batch=5, roll=1),
         "dfad": DFAD(latent=8, width=8, batch=8),
         "stored": Stored(path=images, augment=Augmentation(crop=1, flip=True, jitter=0.1)),

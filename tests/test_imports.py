@@ -19,7 +19,7 @@ architectures setfile textures inversion
 transfer metrics profile network record
 method teaching
 sources
-methods.cmi methods.deepinversion methods.dfad methods.stored methods.sttss
+methods.cmi methods.csd methods.deepinversion methods.dfad methods.stored methods.sttss
 methods
 rundir runlog recipes stopping export
 engine synthesis
@@ -36,6 +36,7 @@ FREE = {"__init__", "nets"}
 NEVER = {
     "engine": "methods",
     "methods.cmi": "data",
+    "methods.csd": "data",
     "methods.deepinversion": "data",
     "methods.dfad": "data",
     "methods.stored": "data",

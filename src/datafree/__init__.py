@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from datafree.architectures import build
     from datafree.augment import Augmentation
     from datafree.methods.cmi import CMI
+    from datafree.methods.csd import CSD
     from datafree.methods.deepinversion import DeepInversion
     from datafree.methods.dfad import DFAD
     from datafree.methods.stored import Stored
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 # Public name -> its module. Loaded on first use, so that `datafree --help` need not wait for torch.
 _HOMES = {
     "CMI": "methods.cmi",
+    "CSD": "methods.csd",
     "DFAD": "methods.dfad",
     "DeepInversion": "methods.deepinversion",
     "Stored": "methods.stored",
@@ -45,6 +47,7 @@ _HOMES = {
 
 __all__ = [
     "CMI",
+    "CSD",
     "DFAD",
     "RECIPES",
     "STTSS",

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from datafree.runtime import Plateau, Runtime
+from datafree.nets.generators import UpsampleGenerator, dcgan_start
+from datafree.runtime import Plateau, Runtime, fastest_layout
 
 Render = Callable[[], Tensor]  # the images [B, C, H, W] as the leaves now make them
 Loss = Callable[[Tensor], Tensor]  # of those images: one value an image [B], or one for all [1]
@@ -49,3 +50,12 @@ def invert(
     assert best is not None
     assert least is not None
     return best, least
+
+
+def fresh_generator(shape: tuple[int, int, int], latent: int, width: int, runtime: Runtime) -> nn.Module:
+    """A generator of [0, 1] pixels that nothing has trained yet, its weights from the run's own random numbers.
+
+    CMI and CSD make one for each batch. Raises `ValueError` for sides that are not multiples of 4.
+    """
+    made = UpsampleGenerator(shape, latent, width, pixels=True).to(runtime.device)
+    return fastest_layout(dcgan_start(made, runtime.random)).train()

@@ -8,6 +8,7 @@ from datafree.augment import Augmentation
 from datafree.method import Method
 from datafree.methods import METHODS
 from datafree.methods.cmi import CMI
+from datafree.methods.csd import CSD
 from datafree.methods.deepinversion import DeepInversion
 from datafree.methods.dfad import DFAD
 from datafree.methods.stored import Stored
@@ -180,6 +181,25 @@ RECIPES: dict[str, Recipe] = {
             grid_every=20,
         ),
         "Fang et al. 2021, arXiv 2105.08584, WRN-40-2 on CIFAR-10, the authors' script from scratch",
+    ),
+    "csd-cifar10": Recipe(
+        CSD(batch=200, first=80_000, first_steps=500, steps=200),
+        Plan(
+            rounds=400,
+            warmup=200,
+            new=400,
+            keep=400 * 400,
+            steps=2000,
+            batch=128,
+            lr=0.1,
+            weight_decay=1e-4,
+            schedule="cosine",
+            log_every=1,
+            save_every=2,
+            eval_every=5,
+            grid_every=20,
+        ),
+        "Luo et al. 2023, arXiv 2307.04542, WRN-40-2 on CIFAR-10, as the code of DDA (arXiv 2410.17606) runs it",
     ),
     "stored-mnist": Recipe(
         Stored(path=Path("set.safetensors"), temperature=4.0, augment=Augmentation(crop=2)),

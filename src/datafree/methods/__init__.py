@@ -2,6 +2,7 @@
 
 from datafree.method import Method
 from datafree.methods.cmi import CMI
+from datafree.methods.csd import CSD
 from datafree.methods.deepinversion import DeepInversion
 from datafree.methods.dfad import DFAD
 from datafree.methods.stored import Stored
@@ -9,6 +10,7 @@ from datafree.methods.sttss import STTSS
 
 METHODS: dict[str, type[Method]] = {
     "cmi": CMI,
+    "csd": CSD,
     "deepinversion": DeepInversion,
     "dfad": DFAD,
     "stored": Stored,

@@ -12,11 +12,10 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from torch import Tensor, nn
 
 from datafree.augment import Augmentation, random_zoom
-from datafree.inversion import invert
+from datafree.inversion import fresh_generator, invert
 from datafree.losses import agreed_divergence, kd, statistics_distance
 from datafree.method import Method, Problem, Stateful, Synthesizer
-from datafree.nets.generators import UpsampleGenerator, dcgan_start
-from datafree.runtime import Runtime, evaluating, fastest_layout, frozen
+from datafree.runtime import Runtime, evaluating, frozen
 from datafree.taps import layer_inputs, norm_names, norm_statistics
 from datafree.transfer import Batch
 
@@ -117,9 +116,7 @@ class Inverter(Synthesizer):
         return {"bank": self.bank, "head": self.head, "optimizer": self.optimizer}
 
     def _generator(self) -> nn.Module:
-        """A fresh generator of [0, 1] pixels."""
-        made = UpsampleGenerator(self.problem.inputs.shape, self.settings.latent, self.settings.width, pixels=True)
-        return fastest_layout(dcgan_start(made.to(self.runtime.device), self.runtime.random)).train()
+        return fresh_generator(self.problem.inputs.shape, self.settings.latent, self.settings.width, self.runtime)
 
     def _invert(self, labels: Tensor) -> Tensor:
         """Images in network units, the best iterate of the whole batch; the bank remembers them."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from datafree.taps import NormStatistics
 
@@ -23,6 +23,13 @@ def kd(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     log_q = F.log_softmax(student.float() / temperature, dim=1)
     log_p = F.log_softmax(teacher.float() / temperature, dim=1)
     return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1).mean() * temperature**2
+
+
+def distillation(student: nn.Module, teacher: nn.Module, x: Tensor, temperature: float) -> Tensor:
+    """`kd` of both networks' answers to x [B, C, H, W], the teacher's without a graph."""
+    with torch.no_grad():
+        target = teacher(x)
+    return kd(student(x), target, temperature)
 
 
 def statistics_distance(statistics: Iterable[NormStatistics], scale_free: bool = False) -> Tensor:

@@ -13,7 +13,7 @@ from datafree.folding import folded
 from datafree.runtime import Runtime, evaluating, fastest_layout
 from datafree.settings import Settings, first_line
 from datafree.spec import InputSpec
-from datafree.taps import first_non_finite
+from datafree.taps import first_non_finite, norm_names
 from datafree.transfer import Batch
 
 
@@ -66,6 +66,15 @@ class Problem:
         """Raise `ValueError` unless the task is classification or among `served`."""
         if self.task not in ("classification", *served):
             raise ValueError(f"{method} serves {', '.join(('classification', *served))} so far, not {self.task}.")
+
+    def norms(self, method: str) -> list[str]:
+        """Names of the teacher's batch norms; raises `ValueError`, with the methods that serve it, where it has none."""
+        if names := norm_names(self.teacher.network):
+            return names
+        raise ValueError(
+            f"{method} matches batch-norm statistics, and this teacher has none; dfad serves it, and sttss where it ends in a "
+            "linear layer."
+        )
 
     def check(self) -> None:
         """Pass two inputs of noise through both networks.

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from datafree.augment import Augmentation, random_zoom
 from datafree.inversion import fresh_generator, invert
-from datafree.losses import agreed_divergence, kd, statistics_distance
+from datafree.losses import agreed_divergence, distillation, statistics_distance
 from datafree.method import Method, Problem, Stateful, Synthesizer
 from datafree.runtime import Runtime, evaluating, frozen
-from datafree.taps import layer_inputs, norm_names, norm_statistics
+from datafree.taps import layer_inputs, norm_statistics
 from datafree.transfer import Batch
 
 
@@ -85,12 +85,7 @@ class Inverter(Synthesizer):
         self.settings, self.problem, self.runtime = settings, problem, runtime
         self.network = problem.teacher.network
         self.teacher = problem.teacher.folded(problem.inputs)  # for the student's steps, where no norm is read
-        self.norms = norm_names(self.network)
-        if not self.norms:
-            raise ValueError(
-                "cmi matches batch-norm statistics, and this teacher has none; dfad serves it, and sttss where it ends in a "
-                "linear layer."
-            )
+        self.norms = problem.norms("cmi")
         self._generator()  # refuses sides that it cannot make
         features = self._features(runtime.noise(2, *problem.inputs.shape)).shape[1]
         self.bank = Bank(settings.bank, 2 * features, runtime)
@@ -108,9 +103,7 @@ class Inverter(Synthesizer):
     def loss(self, student: nn.Module, batch: Batch) -> Tensor:
         """Knowledge distillation on augmented images, the teacher asked anew."""
         x = self.settings.augment(batch.x, self.runtime.random)
-        with torch.no_grad():
-            target = self.teacher(x)
-        return kd(student(x), target, self.settings.temperature)
+        return distillation(student, self.teacher, x, self.settings.temperature)
 
     def state(self) -> dict[str, Stateful]:
         return {"bank": self.bank, "head": self.head, "optimizer": self.optimizer}

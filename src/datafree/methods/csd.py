@@ -17,7 +17,7 @@ from datafree.inversion import fresh_generator, invert
 from datafree.losses import kd, statistics_distance
 from datafree.method import Method, Problem, Stateful, Synthesizer
 from datafree.runtime import Runtime, evaluating, frozen
-from datafree.taps import calls, layer_inputs, norm_names, norm_statistics
+from datafree.taps import calls, layer_inputs, norm_statistics
 from datafree.transfer import Batch
 
 
@@ -85,11 +85,7 @@ class Inverter(Synthesizer):
         _, height, width = problem.inputs.shape
         if height != width:
             raise ValueError(f"csd turns images by quarters, so {height}x{width} must be square; pass --inputs, or use cmi.")
-        if not norm_names(problem.teacher.network):
-            raise ValueError(
-                "csd matches batch-norm statistics, and this teacher has none; dfad serves it, and sttss where it ends in a "
-                "linear layer."
-            )
+        problem.norms("csd")
         with evaluating(problem.student):
             last = calls(problem.student, runtime.noise(2, *problem.inputs.shape))[-1]
         if not isinstance(last.layer, nn.Linear):

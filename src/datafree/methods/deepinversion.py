@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from datafree.augment import Augmentation, random_roll
 from datafree.inversion import invert
-from datafree.losses import jensen_shannon, kd, statistics_distance, total_variation
+from datafree.losses import distillation, jensen_shannon, statistics_distance, total_variation
 from datafree.method import Method, Problem, Stateful, Synthesizer
 from datafree.runtime import Runtime, evaluating, frozen
-from datafree.taps import NormStatistics, norm_names, norm_statistics
+from datafree.taps import NormStatistics, norm_statistics
 from datafree.transfer import Batch
 
 
@@ -71,11 +71,7 @@ class Inverter(Synthesizer):
     def __init__(self, settings: DeepInversion, problem: Problem, runtime: Runtime):
         self.settings, self.problem, self.runtime = settings, problem, runtime
         self.teacher = problem.teacher.folded(problem.inputs)  # for the student's steps, where no norm is read
-        if not norm_names(problem.teacher.network):
-            raise ValueError(
-                "deepinversion matches batch-norm statistics, and this teacher has none; dfad serves it, and sttss where it "
-                "ends in a linear layer."
-            )
+        problem.norms("deepinversion")
 
     def synthesize(self, n: int) -> Batch:
         """n images with the classes y [n, classes], one-hot, that they were made for, each equally often."""
@@ -86,9 +82,7 @@ class Inverter(Synthesizer):
     def loss(self, student: nn.Module, batch: Batch) -> Tensor:
         """Knowledge distillation on augmented images, the teacher asked anew."""
         x = self.settings.augment(batch.x, self.runtime.random)
-        with torch.no_grad():
-            target = self.teacher(x)
-        return kd(student(x), target, self.settings.temperature)
+        return distillation(student, self.teacher, x, self.settings.temperature)
 
     def state(self) -> dict[str, Stateful]:
         """Nothing: a batch of images depends on its random numbers, and at most on the student."""

@@ -8,7 +8,7 @@ from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from datafree.augment import Augmentation
-from datafree.losses import kd
+from datafree.losses import distillation
 from datafree.method import Method, Problem, Stateful, Synthesizer
 from datafree.runtime import Runtime
 from datafree.transfer import Batch, read_images
@@ -56,9 +56,7 @@ class Slices(Synthesizer):
 
     def loss(self, student: nn.Module, batch: Batch) -> Tensor:
         """Knowledge distillation at the set temperature, the teacher asked anew."""
-        with torch.no_grad():
-            target = self.teacher(batch.x)
-        return kd(student(batch.x), target, self.settings.temperature)
+        return distillation(student, self.teacher, batch.x, self.settings.temperature)
 
     def state(self) -> dict[str, Stateful]:
         return {"deck": self.deck}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from datafree.augment import Augmentation
 from datafree.inversion import invert
-from datafree.losses import kd, soft_cross_entropy
+from datafree.losses import distillation, soft_cross_entropy
 from datafree.method import Method, Problem, Stateful, Synthesizer
 from datafree.runtime import Runtime
 from datafree.taps import Call, calls, layer_inputs, output_replaced
@@ -82,9 +82,7 @@ class Inverter(Synthesizer):
     def loss(self, student: nn.Module, batch: Batch) -> Tensor:
         """Knowledge distillation on augmented images, the teacher asked anew."""
         x = self.settings.augment(batch.x, self.runtime.random)
-        with torch.no_grad():
-            target = self.teacher(x)
-        return kd(student(x), target, self.settings.temperature)
+        return distillation(student, self.teacher, x, self.settings.temperature)
 
     def state(self) -> dict[str, Stateful]:
         """Nothing: each batch of images depends on its random numbers alone."""

@@ -90,3 +90,25 @@ class PlainInversion:
             self.least, self.best = loss.item(), self.x.detach().clone()
         loss.backward()
         self.optimizer.step()
+
+
+class PlainDistillation:
+    """A student's steps on stored images as public code takes them after an inversion: the teacher's hooks still there, each
+    step measuring statistics that nobody reads.
+    """
+
+    def __init__(self, inversion: PlainInversion, student: nn.Module, images: Tensor, batch: int, temperature: float):
+        self.inversion, self.student, self.images = inversion, student.train(), images
+        self.batch, self.temperature = batch, temperature
+        self.optimizer = torch.optim.SGD(student.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
+
+    def step(self) -> None:
+        """One SGD step on a random batch."""
+        self.inversion.distances = []
+        x = self.images[torch.randint(len(self.images), (self.batch,))]
+        with torch.no_grad():
+            target = F.softmax(self.inversion.teacher(x) / self.temperature, dim=1)
+        loss = F.kl_div(F.log_softmax(self.student(x) / self.temperature, dim=1), target, reduction="batchmean")
+        self.optimizer.zero_grad()
+        (loss * self.temperature**2).backward()
+        self.optimizer.step()

@@ -1,101 +1,23 @@
 """Our rounds and steps against plainly written ones: same networks, same mathematics, alternating in one process.
 
-    python benchmarks/speed.py --out benchmarks/results/speed-dfad-cpu.json
+    python benchmarks/speed.py --out benchmarks/results/speed-cpu.json
 
 CPU seconds of this process on one thread; the ratio is plain / ours, pair by pair, as its median with minimum and maximum.
 """
 
 import argparse
-import copy
 import dataclasses
 import json
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from plain import PlainDFAD, PlainInversion, PlainUpsampleGenerator
+from contests import CASES, KINDS, Case
 
 from datafree import record
-from datafree.architectures import build
-from datafree.losses import soft_cross_entropy, statistics_distance
-from datafree.method import Problem, Teacher
-from datafree.methods.dfad import DFAD
-from datafree.runtime import Runtime, fastest_layout
-from datafree.spec import InputSpec
-from datafree.taps import norm_statistics
-from datafree.transfer import Pool
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """A pair of networks, a generator and a batch."""
-
-    teacher: str
-    student: str
-    shape: tuple[int, int, int]
-    latent: int
-    width: int
-    batch: int
-    steps: int = 5
-
-
-CASES = {
-    "lenet5": ("dfad round", Case("lenet5", "lenet5-half", (1, 32, 32), latent=100, width=128, batch=128)),
-    "wrn-40-2": ("dfad round", Case("wrn-40-2", "wrn-16-1", (3, 32, 32), latent=256, width=128, batch=64)),
-    "inversion-wrn-40-2": ("inversion step", Case("wrn-40-2", "none", (3, 32, 32), latent=0, width=0, batch=64, steps=0)),
-}
-
-
-def players(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
-    """The plain round and ours, on networks with equal weights."""
-    runtime = Runtime("cpu")
-    inputs = InputSpec(shape=case.shape)
-    teacher, student = (build(name, inputs, 10) for name in (case.teacher, case.student))
-    generator = PlainUpsampleGenerator(case.shape, case.latent, case.width)
-    plain = PlainDFAD(
-        copy.deepcopy(teacher), copy.deepcopy(student), copy.deepcopy(generator), case.latent, case.batch, case.steps
-    )
-    problem = Problem(Teacher(teacher.eval(), runtime), fastest_layout(student.train()), inputs, 10)
-    ours = DFAD(latent=case.latent, width=case.width, batch=case.batch).start(problem, runtime)
-    optimizer = torch.optim.SGD(student.parameters(), 0.01, momentum=0.9, weight_decay=1e-4, fused=True)
-
-    pool = Pool(inputs, keep=0)
-
-    def round_() -> None:
-        pool.add(ours.synthesize(case.steps * case.batch))
-        for batch in pool.batches(case.steps, case.batch, runtime.random):
-            loss = ours.loss(student, batch)
-            runtime.minimize(loss, optimizer)
-            runtime.note("student_loss", loss)
-
-    return plain.round, round_
-
-
-def inversions(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
-    """A plain step of inversion with statistics, and ours, from equal weights and targets."""
-    runtime = Runtime("cpu")
-    inputs = InputSpec(shape=case.shape)
-    network = build(case.teacher, inputs, 10).eval()
-    targets = torch.randn(case.batch, 10).softmax(1)
-    plain = PlainInversion(copy.deepcopy(network), targets, case.shape, temperature=20)
-    teacher = Teacher(network, runtime)
-    x = torch.randn(case.batch, *case.shape).contiguous(memory_format=torch.channels_last).requires_grad_()
-    optimizer = torch.optim.Adam([x], lr=0.1, fused=True)
-    best = [x.detach().clone(), torch.tensor(torch.inf)]
-
-    def step() -> None:
-        with norm_statistics(teacher.network) as seen:
-            answer = teacher(x)
-        loss = soft_cross_entropy(answer, targets, 20).mean() + statistics_distance(seen.values())
-        with torch.no_grad():
-            best[0] = torch.where(loss < best[1], x, best[0])
-            best[1] = torch.minimum(loss, best[1])
-        runtime.minimize(loss, optimizer)
-
-    return plain.step, step
+from datafree.runtime import Runtime
 
 
 def measure(kind: str, case: Case, pairs: int) -> dict[str, Any]:
@@ -121,9 +43,6 @@ def measure(kind: str, case: Case, pairs: int) -> dict[str, Any]:
     }
 
 
-KINDS = {"dfad round": players, "inversion step": inversions}
-
-
 def main() -> None:
     """Measure, print a line a case, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -137,7 +56,7 @@ def main() -> None:
         cases[name] = measure(kind, case, arguments.pairs)
         row = cases[name]
         print(
-            f"{name:18} plain {row['plain_s']:.3f} s  ours {row['ours_s']:.3f} s a {kind.split()[1]}  "
+            f"{name:18} plain {row['plain_s']:.3f} s  ours {row['ours_s']:.3f} s ({kind})  "
             f"ratio {row['ratio']:.2f} ({row['ratio_range'][0]:.2f} to {row['ratio_range'][1]:.2f})",
             flush=True,
         )

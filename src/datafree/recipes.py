@@ -78,6 +78,7 @@ def _set_plan(images: int, new: int, epochs: int, batch: int, **student: Any) ->
     )
 
 
+_AFFINE = Augmentation(shift=0.1, scale=0.1, degrees=10, jitter=0.5)
 _ADAM = {"optimizer": "adam", "weight_decay": 0}
 
 RECIPES: dict[str, Recipe] = {
@@ -140,7 +141,7 @@ RECIPES: dict[str, Recipe] = {
             noise="clouds",
             steps=100,
             lr=0.03,
-            augment=Augmentation(shift=0.1, scale=0.1, degrees=10, jitter=0.5),
+            augment=_AFFINE,
         ),
         _set_plan(24_000, new=100, epochs=160, batch=64, lr=2e-3, **_ADAM),
         "ours, sttss-mnist made light; docs/methods/sttss.md names each change",
@@ -216,6 +217,22 @@ RECIPES: dict[str, Recipe] = {
             grid_every=0,
         ),
         "ours: plain distillation (Hinton et al. 2015, arXiv 1503.02531) on a stored set",
+    ),
+    "stored-sttss-mnist": Recipe(
+        Stored(path=Path("set.safetensors"), temperature=20, augment=_AFFINE),
+        Plan(
+            rounds=160,
+            steps=375,
+            batch=64,
+            lr=2e-3,
+            schedule="cosine",
+            log_every=5,
+            save_every=10,
+            eval_every=20,
+            grid_every=0,
+            **_ADAM,
+        ),
+        "ours: the student's half of sttss-mnist-light, for a set that was synthesised before",
     ),
 }
 

@@ -139,11 +139,13 @@ class Inverter(Synthesizer):
         self.optimizer.zero_grad(set_to_none=True)
 
     def _objective(self, x: Tensor, labels: Tensor) -> Tensor:
-        """The class, the statistics, the student and the contrast, a scalar (section 3 and the authors' code)."""
+        """The class, the statistics, the student and the contrast, a scalar (as in the authors' code)."""
         settings, near = self.settings, self._near(x)
         with norm_statistics(self.network) as seen, layer_inputs(self.network, *self.norms) as inside, self.runtime.autocast():
             answer = self.problem.teacher(near).float()
-        loss = settings.one_hot * F.cross_entropy(answer, labels)
+        loss = torch.zeros((), device=answer.device)
+        if settings.one_hot:
+            loss = loss + settings.one_hot * F.cross_entropy(answer, labels)
         if settings.statistics:
             loss = loss + settings.statistics * statistics_distance(seen.values(), settings.scale_free)
         if settings.adversary:

@@ -139,8 +139,11 @@ class Inverter(Synthesizer):
                 x = settings.views(x, self.runtime.random)
                 with self.runtime.autocast():
                     answer = self.problem.teacher(x).float()
-                value = settings.one_hot * F.cross_entropy(answer, labels)
-                value = value + settings.statistics * statistics_distance(seen.values(), settings.scale_free)
+                value = torch.zeros((), device=answer.device)
+                if settings.one_hot:
+                    value = value + settings.one_hot * F.cross_entropy(answer, labels)
+                if settings.statistics:
+                    value = value + settings.statistics * statistics_distance(seen.values(), settings.scale_free)
                 if not early:
                     with self.runtime.autocast():
                         features = self._features(student, x)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import resource
+import time
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ class Runtime:
         self.precision, self.seed = precision, seed
         self.random = torch.Generator(self.device).manual_seed(seed)
         self.counts = {"images": 0, "teacher_queries": 0}  # over all sessions of the run, in images
+        self.phases: dict[str, float] = {}  # wall seconds of what was timed, over all sessions
         self._sums: dict[str, Tensor] = {}
         self._terms: dict[str, int] = {}
 
@@ -54,6 +56,13 @@ class Runtime:
         self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._terms[name] = self._terms.get(name, 0) + 1
 
+    @contextlib.contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Add the wall time inside to what `phase` has cost so far; a GPU may still be at work when it ends."""
+        began = time.monotonic()
+        yield
+        self.phases[phase] = self.phases.get(phase, 0.0) + time.monotonic() - began
+
     def drain(self) -> dict[str, float]:
         """Means of what was noted since the last drain. The one place that waits for the device."""
         means = {name: total.item() / self._terms[name] for name, total in self._sums.items()}
@@ -61,9 +70,10 @@ class Runtime:
         return means
 
     def state_dict(self) -> dict[str, Any]:
-        """Random states (the run's own and torch's, which dropout draws from) and the counts."""
+        """Random states (the run's own and torch's, which dropout draws from), the counts, and what phases have cost."""
         cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
-        return {"random": self.random.get_state(), "torch": torch.get_rng_state(), "cuda": cuda, "counts": self.counts}
+        told = {"counts": dict(self.counts), "phases": dict(self.phases)}
+        return {"random": self.random.get_state(), "torch": torch.get_rng_state(), "cuda": cuda, **told}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what `state_dict` gave."""
@@ -71,7 +81,7 @@ class Runtime:
         torch.set_rng_state(state["torch"].cpu())
         for rng in state["cuda"]:
             torch.cuda.set_rng_state(rng.cpu(), self.device)
-        self.counts = dict(state["counts"])
+        self.counts, self.phases = dict(state["counts"]), dict(state["phases"])
 
     @contextlib.contextmanager
     def seeded(self) -> Iterator[None]:
@@ -128,11 +138,6 @@ def _sent(value: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
     copied, event = value.to("cpu", non_blocking=True), torch.cuda.Event()
     event.record()
     return copied, event
-
-
-def place() -> tuple[int, int]:
-    """Which process this is and of how many, counted from 1, as torchrun says; (1, 1) without it."""
-    return int(os.environ.get("RANK", "0")) + 1, int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def find_device(name: str) -> torch.device:

@@ -12,8 +12,9 @@ from datafree.method import Method
 from datafree.methods.sttss import STTSS
 from datafree.network import load
 from datafree.plan import Plan
+from datafree.ranks import place
 from datafree.recipes import RECIPES, Recipe, find_recipe
-from datafree.runtime import Precision, place
+from datafree.runtime import Precision
 from datafree.setfile import describe, shard_path
 
 

@@ -47,16 +47,16 @@ def _stage(blocks: int, inside: int, outside: int, stride: int, projected: bool)
 
 
 class CifarResNet(nn.Module):
-    """ResNet-(6n+2) for CIFAR (arXiv 1512.03385, section 4.2): three stages of n blocks, widths 16/32/64."""
+    """ResNet-(6n+2) for CIFAR (arXiv 1512.03385, section 4.2): three stages of n blocks, widths k, 2k and 4k, where k is 16."""
 
-    def __init__(self, shape: Shape, classes: int, n: int):
+    def __init__(self, shape: Shape, classes: int, n: int, width: int = 16):
         super().__init__()
-        self.conv1 = nn.Conv2d(shape[0], 16, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = _stage(n, 16, 16, 1, projected=False)
-        self.layer2 = _stage(n, 16, 32, 2, projected=False)
-        self.layer3 = _stage(n, 32, 64, 2, projected=False)
-        self.linear = nn.Linear(64, classes)
+        self.conv1 = nn.Conv2d(shape[0], width, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = _stage(n, width, width, 1, projected=False)
+        self.layer2 = _stage(n, width, 2 * width, 2, projected=False)
+        self.layer3 = _stage(n, 2 * width, 4 * width, 2, projected=False)
+        self.linear = nn.Linear(4 * width, classes)
         _he_normal(self)
 
     def forward(self, x: Tensor) -> Tensor:

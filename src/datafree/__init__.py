@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from datafree.augment import Augmentation
     from datafree.methods.cmi import CMI
     from datafree.methods.csd import CSD
+    from datafree.methods.dda import DDA
     from datafree.methods.deepinversion import DeepInversion
     from datafree.methods.dfad import DFAD
     from datafree.methods.stored import Stored
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "CMI": "methods.cmi",
     "CSD": "methods.csd",
+    "DDA": "methods.dda",
     "DFAD": "methods.dfad",
     "DeepInversion": "methods.deepinversion",
     "Stored": "methods.stored",
@@ -48,6 +50,7 @@ _HOMES = {
 __all__ = [
     "CMI",
     "CSD",
+    "DDA",
     "DFAD",
     "RECIPES",
     "STTSS",

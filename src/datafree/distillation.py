@@ -71,7 +71,7 @@ def carry_out(problem: Problem, pupil: Network, recipe: Recipe, runtime: Runtime
     card = pupil.card.model_copy(update={"history": ({**history, "rounds": clock.round, "seed": runtime.seed},)})
     Network(problem.student, card).save(folder.path / STUDENT)
     results: dict[str, Any] = {"rounds": clock.round, **runtime.counts, "peak_mb": round(runtime.peak_mb(), 1)}
-    results |= {f"{name}_s": round(value, 2) for name, value in clock.seconds().items()}
+    results |= {f"{name}_s": round(value, 2) for name, value in (clock.seconds() | runtime.phases).items()}
     if labelled:
         results |= {
             "teacher_accuracy": accuracy(problem.teacher.network),

@@ -2,16 +2,17 @@
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from datafree.images import save_grid
+from datafree.images import save_grid, save_picture
 from datafree.method import Problem, Stateful, Synthesizer
 from datafree.plan import Plan
+from datafree.preparation import prepare
 from datafree.rundir import RunDir, refuse_non_finite
 from datafree.runlog import RunLog
 from datafree.runtime import Runtime
@@ -56,7 +57,7 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
     `Interrupted` after saving when asked to stop, and `FloatingPointError` where a loss is no longer finite.
     """
     plan, runtime, synthesizer, student = job.plan, job.runtime, job.synthesizer, job.problem.student
-    optimizer = _optimizer(plan, student)
+    optimizer = _optimizer(plan, [*student.parameters(), *synthesizer.companions()])
     optimizers = (optimizer, *synthesizer.optimizers())
     initial = [[group["lr"] for group in each.param_groups] for each in optimizers]
     average = _average(plan, student)
@@ -68,6 +69,7 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
     clock = Clock()
     clock.round, spent = job.folder.restore(parts)
     clock.before |= spent
+    prepare(synthesizer, runtime, job.folder, parts, job.quiet, clock.seconds)
     log = RunLog(job.folder.log, plan.rounds, clock.round, job.quiet, job.tensorboard)
     kept = average.module if average else student
     student.train()
@@ -109,6 +111,8 @@ def _border(
             log.write(clock.round, values | {"images": job.runtime.counts["images"], "wall_s": clock.seconds()["wall"]})
     if due(plan.grid_every):
         save_grid(pool.newest(GRID_IMAGES), job.folder.images / f"round-{clock.round:06}.png")
+        for name, picture in job.synthesizer.pictures().items():
+            save_picture(picture, job.folder.images / f"{name}.png")
     if due(plan.save_every) or stopping:
         # A step may break the weights after a loss that was fine; such a checkpoint would bury the good one.
         norm = torch.nn.utils.get_total_norm(job.problem.student.parameters())
@@ -125,8 +129,8 @@ def _average(plan: Plan, student: nn.Module) -> AveragedModel | None:
     return AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(plan.average), use_buffers=True)
 
 
-def _optimizer(plan: Plan, student: nn.Module) -> torch.optim.Optimizer:
-    weights = [weight for weight in student.parameters() if weight.requires_grad]
+def _optimizer(plan: Plan, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    weights = [weight for weight in parameters if weight.requires_grad]
     if plan.optimizer == "adam":
         return torch.optim.Adam(weights, plan.lr, weight_decay=plan.weight_decay, fused=True)
     return torch.optim.SGD(weights, plan.lr, plan.momentum, weight_decay=plan.weight_decay, fused=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageDraw, UnidentifiedImageError
 from torch import Tensor
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
@@ -90,5 +90,33 @@ def save_grid(pixels: Tensor, path: Path, columns: int | None = None, smallest: 
     for i, tile in enumerate(array):
         top, left = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
         sheet[top : top + height, left : left + width] = tile
+    save_picture(torch.from_numpy(sheet).permute(2, 0, 1), path)
+
+
+def save_picture(pixels: Tensor, path: Path) -> None:
+    """Write one uint8 picture [3, H, W] as PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(sheet).save(path)
+    Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy()).save(path)
+
+
+def variation_sheet(sources: Tensor, variations: Tensor, similarity: Tensor, kept: Tensor, smallest: int = 64) -> Tensor:
+    """A picture [3, H, W] of sources [N, C, h, w], each with its variations [N, K, C, h, w] to the right, all uint8.
+
+    Those in `kept` [N, K] have a green frame, and each has its `similarity` [N, K] written under it.
+    """
+    count, k = kept.shape
+    scale = max(1, math.ceil(smallest / sources.shape[-1]))
+    height, width, gap, line = sources.shape[-2] * scale, sources.shape[-1] * scale, 6, 14
+    rows, columns = height + line + gap, width + gap
+    sheet = Image.new("RGB", (columns * (k + 1) + gap, rows * count + gap), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i in range(count):
+        for j, pixels in enumerate((sources[i], *variations[i])):
+            left, top = gap + j * columns, gap + i * rows
+            tile = fit(pixels[None], (3, *pixels.shape[1:]))[0].permute(1, 2, 0).cpu().numpy()
+            sheet.paste(Image.fromarray(tile).resize((width, height), Image.Resampling.NEAREST), (left, top))
+            if j and kept[i, j - 1]:
+                draw.rectangle((left - 3, top - 3, left + width + 2, top + height + 2), outline="#00a040", width=3)
+            words = f"{similarity[i, j - 1]:.2f}" if j else "source"
+            draw.text((left, top + height + 2), words, fill="black")
+    return torch.from_numpy(np.array(sheet)).permute(2, 0, 1)

@@ -25,6 +25,20 @@ class Stateful(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> Any: ...
 
 
+class Counter:
+    """How many there have been, which survives a restart."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        self.count = state["count"]
+
+
 class Teacher(nn.Module):
     """A frozen private copy of the user's teacher, which is never touched; counts the images it is asked about.
 
@@ -137,6 +151,13 @@ class NoStudent(nn.Module):
 class Synthesizer(ABC):
     """A method at work on one problem."""
 
+    def preparation(self) -> tuple[int, int]:
+        """Slices of work done, and in all, that come before the first input; a run saves itself between two of them."""
+        return 0, 0
+
+    def prepare(self) -> None:
+        """The next slice of that work."""
+
     @abstractmethod
     def synthesize(self, n: int) -> Batch:
         """`n` inputs for the student to look at next, detached."""
@@ -149,9 +170,20 @@ class Synthesizer(ABC):
     def state(self) -> dict[str, Stateful]:
         """Every part that must survive a restart, by name."""
 
+    def watch(self, student: nn.Module, x: Tensor, answer: Tensor) -> None:
+        """Learn from what the student is shown: x [B, C, H, W], augmented, and the teacher's answer [B, classes] to it."""
+
+    def companions(self) -> tuple[nn.Parameter, ...]:
+        """Weights of the method's own that the student's optimizer trains together with the student."""
+        return ()
+
     def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
         """Optimizers of the method's own whose rates follow the plan's schedule."""
         return ()
+
+    def pictures(self) -> dict[str, Tensor]:
+        """What is worth looking at beside the images themselves, by name: uint8 [3, H, W] each."""
+        return {}
 
     def provenance(self) -> str:
         """Which real data the inputs come from; `none` where the method is data-free."""

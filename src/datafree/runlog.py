@@ -14,7 +14,7 @@ from datafree.files import write_text
 class RunLog:
     """Writes what a run says of itself. Lines after `start` are dropped: the rounds they tell of are run again.
 
-    `unit` is what a person calls a round.
+    `unit` is what a person calls a round. A name with a slash (`kept/3`, one of many) is written, but not told.
     """
 
     def __init__(
@@ -58,7 +58,9 @@ class RunLog:
         pace = took / max(1, round_ - self._round)  # seconds a round, by way of a running mean: phases differ
         self._pace = pace if self._pace is None else 0.8 * self._pace + 0.2 * pace
         self._images, self._spent, self._round = self._images + made, spent, round_
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name not in ("images", "wall_s"))
+        shown = "  ".join(
+            f"{name} {value:.4g}" for name, value in values.items() if name not in ("images", "wall_s") and "/" not in name
+        )
         rate = f"  {made / max(took, 1e-9):,.0f} images/s" if made else ""  # none where a round makes no images
         line = f"{self.unit} {round_}/{self.rounds}  {shown}{rate}  {_clock(self._pace * (self.rounds - round_))} left"
         if self._live:

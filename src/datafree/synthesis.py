@@ -11,7 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from datafree.files import replace_atomically
+from datafree.images import save_picture
 from datafree.method import Problem, Synthesizer
+from datafree.preparation import prepare
 from datafree.rundir import RunDir
 from datafree.runlog import RunLog
 from datafree.runtime import Runtime
@@ -69,6 +71,7 @@ def fill(
         parts = _make(problem, synthesizer, runtime, order, run, quiet)
         columns = [load_file(part) for part in parts]
         write_shard(file, card, {name: torch.cat([column[name] for column in columns]) for name in columns[0]})
+        _draw(synthesizer, file)
     shutil.rmtree(folder)
     return file
 
@@ -79,6 +82,7 @@ def _make(problem: Problem, synthesizer: Synthesizer, runtime: Runtime, order: O
     files = [run.path / f"{number:08}.safetensors" for number, _ in batches]
     memory = {"runtime": runtime, **synthesizer.state()}
     done, _ = run.restore(memory)
+    prepare(synthesizer, runtime, run, memory, quiet)
     log = RunLog(run.log, len(batches), done, quiet, unit="batch")
     with stoppable() as stop, contextlib.closing(log):
         for (number, size), file in list(zip(batches, files, strict=True))[done:]:
@@ -92,6 +96,11 @@ def _make(problem: Problem, synthesizer: Synthesizer, runtime: Runtime, order: O
             run.save(done, {}, memory)
             log.write(done, runtime.drain() | {"images": runtime.counts["images"]})
     return files
+
+
+def _draw(synthesizer: Synthesizer, file: Path) -> None:
+    for name, picture in synthesizer.pictures().items():
+        save_picture(picture, file.with_name(f"{file.stem}-{name}.png"))
 
 
 def _columns(problem: Problem, batch: Batch, runtime: Runtime, order: Order) -> dict[str, Tensor]:

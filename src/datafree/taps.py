@@ -1,5 +1,6 @@
 """Read inside a network without editing it. A tap exists only inside its `with` block."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -7,6 +8,8 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+
+from datafree.ranks import mean_over_ranks, together
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 
@@ -17,20 +20,38 @@ def layer_inputs(network: nn.Module, *names: str) -> Iterator[dict[str, Tensor]]
 
     Raises `ValueError` for a name that the network does not have.
     """
-    layers = dict(network.named_modules())
-    if missing := [name for name in names if name not in layers]:
-        raise ValueError(f"The network has no layer {missing[0]!r}; its layers: {', '.join(list(layers)[1:9])}, ...")
     seen: dict[str, Tensor] = {}
-
-    def remember(name: str) -> object:
-        return layers[name].register_forward_pre_hook(lambda _, inputs: seen.__setitem__(name, inputs[0]))
-
-    handles = [remember(name) for name in names]
+    handles = [
+        layer.register_forward_pre_hook(lambda _, inputs, name=name: seen.__setitem__(name, inputs[0]))
+        for name, layer in _named(network, names)
+    ]
     try:
         yield seen
     finally:
         for handle in handles:
-            handle.remove()  # type: ignore[attr-defined]
+            handle.remove()
+
+
+@contextmanager
+def layer_outputs(network: nn.Module, *names: str) -> Iterator[dict[str, Tensor]]:
+    """The output of each named layer, as of the last forward pass, still part of the graph. Raises as `layer_inputs`."""
+    seen: dict[str, Tensor] = {}
+    handles = [
+        layer.register_forward_hook(lambda *call, name=name: seen.__setitem__(name, call[2]))
+        for name, layer in _named(network, names)
+    ]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _named(network: nn.Module, names: tuple[str, ...]) -> list[tuple[str, nn.Module]]:
+    layers = dict(network.named_modules())
+    if missing := [name for name in names if name not in layers]:
+        raise ValueError(f"The network has no layer {missing[0]!r}; its layers: {', '.join(list(layers)[1:9])}, ...")
+    return [(name, layers[name]) for name in names]
 
 
 @dataclass(frozen=True)
@@ -96,8 +117,35 @@ _EPSILON = 1e-5  # keeps the inverse deviation of a constant channel finite
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance [channels] of x [B, channels, ...] over batch and positions, fp32."""
-    return cast(tuple[Tensor, Tensor], _Moments.apply(x))
+    """Mean and biased variance [channels] of x [B, channels, ...] over batch and positions, fp32.
+
+    Where several processes work together, those of their batches (of one size) as one.
+    """
+    mean, variance = cast(tuple[Tensor, Tensor], _Moments.apply(x))
+    if not together():
+        return mean, variance
+    whole = mean_over_ranks(mean)
+    return whole, mean_over_ranks(variance + (mean - whole.detach()).square())
+
+
+class _ChannelMeans(torch.autograd.Function):
+    """Mean over positions, whose gradient is one number a channel, spread without being written out."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.shape, ctx.kind = x.shape, x.dtype
+        return x.mean(tuple(range(2, x.dim())), dtype=torch.float32)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        count = math.prod(ctx.shape[2:])
+        slope = (gradients[0] / count).to(ctx.kind)
+        return cast(Tensor, slope.view(*slope.shape, *[1] * (len(ctx.shape) - 2)).expand(ctx.shape))
+
+
+def channel_means(x: Tensor) -> Tensor:
+    """Mean of each image's channels [B, channels] over the positions of x [B, channels, ...], fp32."""
+    return cast(Tensor, _ChannelMeans.apply(x)) if x.dim() > 2 else x.float()
 
 
 @dataclass(frozen=True)
@@ -130,6 +178,35 @@ def calls(network: nn.Module, x: Tensor) -> list[Call]:
         for handle in handles:
             handle.remove()
     return made
+
+
+def last_maps(network: nn.Module, x: Tensor) -> tuple[str, int]:
+    """Name and channels of what gives the network's last feature maps [B, channels, H, W] for `x`.
+
+    That is the last stage (a layer made of layers) to answer with maps: a ResNet's layer 4, a WRN's block 3 before its norm
+    and ReLU. Where no stage does, it is the last single layer. Raises `ValueError` where nothing answers with maps.
+    """
+    stages: list[tuple[str, int]] = []
+    singles: list[tuple[str, int]] = []
+
+    def remember(name: str, layer: nn.Module, answer: object) -> None:
+        if isinstance(answer, Tensor) and answer.dim() == 4:
+            (stages if any(layer.children()) else singles).append((name, answer.shape[1]))
+
+    handles = [
+        layer.register_forward_hook(lambda layer, _, answer, name=name: remember(name, layer, answer))
+        for name, layer in network.named_modules()
+        if name
+    ]
+    try:
+        with torch.no_grad():
+            network(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not stages and not singles:
+        raise ValueError("The network has no layer that answers with feature maps [B, channels, H, W].")
+    return (stages or singles)[-1]
 
 
 @contextmanager

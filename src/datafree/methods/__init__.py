@@ -3,6 +3,7 @@
 from datafree.method import Method
 from datafree.methods.cmi import CMI
 from datafree.methods.csd import CSD
+from datafree.methods.dda import DDA
 from datafree.methods.deepinversion import DeepInversion
 from datafree.methods.dfad import DFAD
 from datafree.methods.stored import Stored
@@ -11,6 +12,7 @@ from datafree.methods.sttss import STTSS
 METHODS: dict[str, type[Method]] = {
     "cmi": CMI,
     "csd": CSD,
+    "dda": DDA,
     "deepinversion": DeepInversion,
     "dfad": DFAD,
     "stored": Stored,

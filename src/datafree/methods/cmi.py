@@ -16,7 +16,7 @@ from datafree.inversion import fresh_generator, invert
 from datafree.losses import agreed_divergence, distillation, statistics_distance
 from datafree.method import Method, Problem, Stateful, Synthesizer
 from datafree.runtime import Runtime, evaluating, frozen
-from datafree.taps import layer_inputs, norm_statistics
+from datafree.taps import channel_means, layer_inputs, norm_statistics
 from datafree.transfer import Batch
 
 
@@ -206,4 +206,4 @@ class Bank:
 
 
 def _means(inside: dict[str, Tensor]) -> Tensor:
-    return torch.cat([x.float().flatten(2).mean(2) if x.dim() > 2 else x.float() for x in inside.values()], dim=1)
+    return torch.cat([channel_means(x) for x in inside.values()], dim=1)

@@ -5,8 +5,6 @@ remember, and until a small head on the student's features can no longer tell cl
 the student as it stands.
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -15,7 +13,7 @@ from torch import Tensor, nn
 from datafree.augment import Augmentation
 from datafree.inversion import fresh_generator, invert
 from datafree.losses import kd, statistics_distance
-from datafree.method import Method, Problem, Stateful, Synthesizer
+from datafree.method import Counter, Method, Problem, Stateful, Synthesizer
 from datafree.runtime import Runtime, evaluating, frozen
 from datafree.taps import calls, layer_inputs, norm_statistics
 from datafree.transfer import Batch
@@ -110,11 +108,15 @@ class Inverter(Synthesizer):
         """Knowledge distillation on augmented images, the teacher asked anew; the head takes its own step on them."""
         x = self.settings.augment(batch.x, self.runtime.random)
         with torch.no_grad():
-            target = self.teacher(x)
+            answer = self.teacher(x)
+        self.watch(student, x, answer)
+        return kd(student(x), answer, self.settings.temperature)
+
+    def watch(self, student: nn.Module, x: Tensor, answer: Tensor) -> None:
+        """One step of the head."""
         with evaluating(student), torch.no_grad():  # rotated images are not to move the student's norms
             features = self._features(student, x)
-        self.runtime.minimize(self._head_loss(features, target.argmax(1)), self.optimizer)
-        return kd(student(x), target, self.settings.temperature)
+        self.runtime.minimize(self._head_loss(features, answer.argmax(1)), self.optimizer)
 
     def state(self) -> dict[str, Stateful]:
         return {"head": self.head, "made": self.made}
@@ -174,17 +176,3 @@ class Inverter(Synthesizer):
         """Cross-entropy of the head's unit-length answers to class and rotation together, 4 y + quarters."""
         joint = torch.cat([4 * labels + quarters for quarters in range(4)])
         return F.cross_entropy(F.normalize(self.head(features), dim=1), joint)
-
-
-class Counter:
-    """How many images have been made, which survives a restart."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"count": self.count}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave."""
-        self.count = state["count"]

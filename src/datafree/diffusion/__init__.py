@@ -1,0 +1,1 @@
+"""Diffusion models that re-render an image into variations of it."""

@@ -13,6 +13,7 @@ from datafree.network import parameters
 SIZES = {
     "lenet5": 61_706,
     "lenet5-half-zskd": 35_820,
+    "resnet8": 75_290,
     "resnet20": 269_722,
     "resnet32": 464_154,
     "resnet56": 853_018,

@@ -5,7 +5,7 @@ import torch
 from conftest import INPUTS, network
 
 from datafree.losses import statistics_distance
-from datafree.taps import first_non_finite, layer_inputs, moments, norm_statistics
+from datafree.taps import channel_means, first_non_finite, layer_inputs, moments, norm_statistics
 
 
 def hooks(module: torch.nn.Module) -> int:
@@ -85,3 +85,13 @@ def test_statistics_distance_is_the_sum_of_norms_in_a_naive_loop() -> None:
         total += sum((a - b) ** 2 for a, b in zip(each.mean.tolist(), each.running_mean.tolist(), strict=True)) ** 0.5
         total += sum((a - b) ** 2 for a, b in zip(each.variance.tolist(), each.running_variance.tolist(), strict=True)) ** 0.5
     assert statistics_distance(seen.values()).item() == pytest.approx(total, rel=1e-5)
+
+
+def test_channel_means_and_their_gradient_are_those_of_a_naive_mean() -> None:
+    for shape in ((3, 4, 5, 6), (3, 4, 7), (3, 4)):
+        x, y = torch.randn(*shape, requires_grad=True), torch.randn(3, 4)
+        naive = x.detach().clone().requires_grad_()
+        (channel_means(x) * y).sum().backward()
+        (naive.reshape(3, 4, -1).mean(2) * y).sum().backward()
+        assert torch.allclose(channel_means(x), naive.reshape(3, 4, -1).mean(2))
+        assert torch.allclose(x.grad, naive.grad)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from datafree import TransferSet
 from datafree.setfile import SetCard, read_set
-from datafree.transfer import Batch, Pool, read_images
+from datafree.transfer import Batch, Pool, Queue, read_images
 
 
 def numbered(*values: int) -> Batch:
@@ -31,6 +31,36 @@ def test_the_newest_are_kept() -> None:
     assert kept(pool) == {2, 3, 4, 5, 6}
     pool.add(numbered(*range(10, 22)))
     assert kept(pool) == {17, 18, 19, 20, 21}
+
+
+def with_targets(*values: int) -> Batch:
+    """`numbered`, each image's target of the class that it has the number of."""
+    return Batch(numbered(*values).x, torch.eye(10)[list(values)])
+
+
+@pytest.mark.parametrize("keep", [0, 5])
+def test_targets_stay_with_their_images(keep: int) -> None:
+    pool = Pool(INPUTS, keep)
+    for batch in (with_targets(1, 2, 3), with_targets(4, 5, 6, 7, 8, 9)):
+        pool.add(batch)
+    again = Pool(INPUTS, keep)
+    again.load_state_dict(pool.state_dict())
+    for each in (pool, again) if keep else (pool,):
+        for batch in each.batches(2, 3, torch.Generator().manual_seed(0)):
+            assert INPUTS.to_pixels(batch.x)[:, 0, 0, 0].tolist() == batch.y.argmax(1).tolist()
+
+
+def test_a_queue_deals_in_the_order_they_came() -> None:
+    queue = Queue(INPUTS)
+    queue.add(with_targets(1, 2, 3))
+    queue.add(with_targets(4, 5))
+    assert len(queue) == 5
+    assert queue.deal(2).y.argmax(1).tolist() == [1, 2]
+    again = Queue(INPUTS)
+    again.load_state_dict(queue.state_dict())
+    batch = again.deal(3)
+    assert INPUTS.to_pixels(batch.x)[:, 0, 0, 0].tolist() == batch.y.argmax(1).tolist() == [3, 4, 5]
+    assert len(again) == 0
 
 
 def test_batches_are_drawn_from_what_is_kept() -> None:

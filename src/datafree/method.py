@@ -76,6 +76,11 @@ class Problem:
     classes: int
     task: str = "classification"
 
+    @property
+    def has_student(self) -> bool:
+        """Whether there is a student, which there is not where a set is synthesised."""
+        return not isinstance(self.student, NoStudent)
+
     def refuse_other_tasks(self, method: str, *served: str) -> None:
         """Raise `ValueError` unless the task is classification or among `served`."""
         if self.task not in ("classification", *served):

@@ -120,7 +120,7 @@ class Augmenter(Synthesizer):
         clip = settings.clip if settings.variations else ""
         self.filter = Filter(problem, runtime, settings.omega, settings.same_class, clip)
         self.shown = Shown()
-        self.match = FeatureMatch(problem, runtime) if settings.features else None
+        self.match = FeatureMatch(problem, runtime) if settings.features and problem.has_student else None
         self.teacher = problem.teacher.folded(problem.inputs)  # for steps that look at no stage of it
 
     def preparation(self) -> tuple[int, int]:

@@ -78,6 +78,66 @@ def choices_table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def comparison_table(results: list[dict[str, Any]]) -> str:
+    """One row a task, method and budget of a comparison of hosts with and without DDA."""
+    lines = [
+        "| task | method | budget | last student | images made | variations kept | CPU seconds | command |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        entries = result["comparison"]
+        for key in dict.fromkeys((entry["method"], entry["budget"]) for entry in entries):
+            here = [entry for entry in entries if (entry["method"], entry["budget"]) == key]
+            last = [entry["last"] for entry in here]
+            spread = f" ± {statistics.stdev(last):.2f}" if len(last) > 1 else ""
+            images, kept, tried, seconds = (
+                round(statistics.mean(entry[name] for entry in here)) for name in ("images", "kept", "variations", "cpu_s")
+            )
+            cells = [
+                result["task"],
+                *KINDS_IN_WORDS.get(key, key),
+                f"**{statistics.mean(last):.2f}**{spread} ({len(last)} seeds)",
+                f"{images - kept if tried else images:,}" if key[0] != "kd_real" else "none",
+                f"{kept:,} of {tried:,}" if tried else "none",
+                f"{seconds:,}",
+                f"`{result['command']}`",
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+KINDS_IN_WORDS = {
+    **{(host, "steps"): (f"`{host}`", "equal steps") for host in ("deepinversion", "csd", "cmi")},
+    **{(host, "dda"): (f"`dda` of `{host}`", "as its own") for host in ("deepinversion", "csd", "cmi")},
+    **{(host, "time"): (f"`{host}`", "equal time") for host in ("deepinversion", "csd", "cmi")},
+    ("dfad", "own-plan"): ("`dfad`", "its own recipe"),
+    ("kd_real", "steps"): ("KD, real data", "equal steps"),
+}
+
+
+def dda_choices_table(results: list[dict[str, Any]]) -> str:
+    """One row a choice of what DDA does with its sources."""
+    lines = [
+        "| variations | strength | omega | same class asked | last student | images | mean cosine | same class | kept |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    names = ("variations", "strength", "omega", "same_class")
+    for result in results:
+        rows = result["dda_choices"]
+        for key in dict.fromkeys(tuple(row[name] for name in names) for row in rows):
+            here = [row for row in rows if tuple(row[name] for name in names) == key]
+            last = [row["last"] for row in here]
+            spread = f" ± {statistics.stdev(last):.2f}" if len(last) > 1 else ""
+            shares = [
+                f"{statistics.mean(row[name] for row in here):.2f}" if name in here[0] else ""
+                for name in ("share_similarity", "share_same_class", "share_kept")
+            ]
+            images = round(statistics.mean(row["images"] for row in here))
+            asked = [str(key[0]), f"{key[1]:g}", f"{key[2]:g}", "yes" if key[3] else "no"] if key[0] else ["0", "", "", ""]
+            lines.append("| " + " | ".join([*asked, f"{statistics.mean(last):.2f}{spread}", f"{images:,}", *shares]) + " |")
+    return "\n".join(lines)
+
+
 def written() -> dict[Path, str]:
     """Each document with its tables as the results files have them."""
     results = [
@@ -90,6 +150,10 @@ def written() -> dict[Path, str]:
     tables = {
         ROOT / "README.md": {"accuracy": accuracy_table(having("runs")), "speed": speed_table(having("cases"))},
         ROOT / "docs" / "methods" / "sttss.md": {"choices": choices_table(having("choices"))},
+        ROOT / "docs" / "methods" / "dda.md": {
+            "comparison": comparison_table(having("comparison")),
+            "dda-choices": dda_choices_table(having("dda_choices")),
+        },
     }
     return {path: _filled(path, named) for path, named in tables.items()}
 

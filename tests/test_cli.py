@@ -185,3 +185,22 @@ def test_schedules_fall_as_they_say() -> None:
     cosine = Plan(rounds=100, schedule="cosine")
     assert [cosine.rate(r) for r in (0, 50)] == pytest.approx([1, 0.5])
     assert cosine.rate(99) < 0.001
+
+
+def test_flags_reach_a_host_inside_its_method(tmp_path: Path, teacher_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("diffusers", reason="the extra [diffusion] is not installed")
+    small = ["--method.host.steps", 2, "--method.host.batch", 4, "--method.bank", 4, "--method.batch", 4, "--method.omega", -1]
+    small += ["--method.diffusion.updates", 2, "--method.diffusion.strength", 0.3, "--method.sources", 4]
+    small += ["--plan.rounds", 2, "--plan.warmup", 1, "--plan.new", 8, "--plan.steps", 1, "--device", "cpu"]
+    line = ["distill", teacher_file, "--student", TINY, "--recipe", "dda-deepinversion-light", *small]
+    assert "dry run passed" in said(capsys, *line, "--dry-run")
+    text = said(capsys, *line, "--out", tmp_path / "run")
+    assert "slice 2/2" in text
+    assert "kept/" not in text, "one of many numbers is for the log alone"
+    found = json.loads((tmp_path / "run" / "run.json").read_text())["identity"]["method"]
+    assert (found["host"]["name"], found["host"]["steps"], found["host"]["lr"]) == ("deepinversion", 2, 0.2)
+    assert (found["diffusion"]["strength"], found["diffusion"]["width"]) == (0.3, 16)
+    again = ["distill", teacher_file, "--student", TINY, "--config", tmp_path / "run" / "run.json", "--device", "cpu"]
+    said(capsys, *again, "--out", tmp_path / "again")
+    students = [(tmp_path / name / "student.safetensors").read_bytes() for name in ("run", "again")]
+    assert students[0] == students[1]

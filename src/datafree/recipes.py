@@ -80,7 +80,7 @@ def _set_plan(images: int, new: int, epochs: int, batch: int, **student: Any) ->
     )
 
 
-def _dda_cifar(diffusion: Diffusion, model: str) -> Recipe:
+def _dda_cifar(data: str, diffusion: Diffusion, model: str) -> Recipe:
     """CSD's images and the bank's variations: 80,000 images, up to 40,000 variations, then 400 a round as CSD."""
     return Recipe(
         DDA(host=CSD(batch=200, first=80_000, first_steps=500, steps=200), bank=80_000, batch=200, diffusion=diffusion),
@@ -99,7 +99,7 @@ def _dda_cifar(diffusion: Diffusion, model: str) -> Recipe:
             eval_every=5,
             grid_every=20,
         ),
-        f"Li et al. 2024, arXiv 2410.17606, WRN-40-2 on CIFAR-10, its code's settings; {model}; 10,000 sources, omega: ours",
+        f"Li et al. 2024, arXiv 2410.17606, {data}, its code's settings; {model}; 10,000 sources, omega, warmup: ours",
     )
 
 
@@ -258,8 +258,10 @@ RECIPES: dict[str, Recipe] = {
         ),
         "Luo et al. 2023, arXiv 2307.04542, WRN-40-2 on CIFAR-10, as the code of DDA (arXiv 2410.17606) runs it",
     ),
-    "dda-csd-cifar10": _dda_cifar(Diffusion(), "its diffusion model, trained on the bank: ours"),
+    "dda-csd-cifar10": _dda_cifar("CIFAR-10", Diffusion(), "a diffusion model trained on the bank: ours"),
+    "dda-csd-cifar100": _dda_cifar("CIFAR-100", Diffusion(), "a diffusion model trained on the bank: ours"),
     "dda-csd-cifar10-sd": _dda_cifar(
+        "CIFAR-10",
         Diffusion(pipeline="lambdalabs/sd-image-variations-diffusers", revision="v2.0", guidance=3.0, steps=25, batch=32),
         "Stable Diffusion image variations v2 as in its figure",
     ),

@@ -24,8 +24,8 @@ diffusion.filter diffusion
 methods.cmi methods.csd methods.deepinversion methods.dfad methods.stored methods.sttss
 methods.dda
 methods
-rundir runlog recipes stopping export
-preparation
+recipe rundir runlog stopping export
+preparation recipes
 engine synthesis
 distillation
 verbs

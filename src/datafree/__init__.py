@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from datafree.methods.sttss import STTSS
     from datafree.network import Card, Network, load, pack
     from datafree.plan import Plan
-    from datafree.recipes import RECIPES, Recipe
+    from datafree.recipe import Recipe
+    from datafree.recipes import RECIPES
     from datafree.setfile import TransferSet
     from datafree.spec import InputSpec
     from datafree.verbs import distill, evaluate, synthesize
@@ -39,7 +40,7 @@ _HOMES = {
     "pack": "network",
     "Plan": "plan",
     "RECIPES": "recipes",
-    "Recipe": "recipes",
+    "Recipe": "recipe",
     "InputSpec": "spec",
     "TransferSet": "setfile",
     "distill": "verbs",

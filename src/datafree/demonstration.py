@@ -12,7 +12,7 @@ from datafree.data import Labelled
 from datafree.methods.stored import Stored
 from datafree.network import Card, Network, parameters
 from datafree.plan import Plan
-from datafree.recipes import Recipe
+from datafree.recipe import Recipe
 from datafree.runtime import Runtime, one_thread
 from datafree.setfile import noise_set
 from datafree.teaching import Lesson, describe, teach

@@ -10,7 +10,7 @@ from datafree.data import Labelled
 from datafree.method import Problem
 from datafree.metrics import percent, predictions
 from datafree.network import Network, parameters
-from datafree.recipes import Recipe
+from datafree.recipe import Recipe
 from datafree.rundir import STUDENT, RunDir
 from datafree.runtime import Runtime
 from datafree.sources import labelled_for

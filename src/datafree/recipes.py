@@ -1,13 +1,11 @@
 """Named settings with their source."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from datafree.augment import Augmentation
 from datafree.diffusion.diffuser import Diffusion
 from datafree.method import Method
-from datafree.methods import METHODS
 from datafree.methods.cmi import CMI
 from datafree.methods.csd import CSD
 from datafree.methods.dda import DDA
@@ -16,30 +14,10 @@ from datafree.methods.dfad import DFAD
 from datafree.methods.stored import Stored
 from datafree.methods.sttss import STTSS
 from datafree.plan import Plan
+from datafree.recipe import Recipe
 
 _DFAD = "Fang et al. 2019, arXiv 1912.11006, settings of the authors' code"
 _EPOCH = 50  # rounds: what DFAD's code calls an epoch
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A method and a plan that belong together, and where they come from."""
-
-    method: Method
-    plan: Plan
-    source: str
-
-    def settings(self) -> dict[str, Any]:
-        """Method and plan as plain values, the form in which `run.json` keeps them."""
-        name = next(name for name, kind in METHODS.items() if kind is type(self.method))
-        return {
-            "method": {"name": name, **self.method.model_dump(mode="json")},
-            "plan": self.plan.model_dump(mode="json"),
-        }
-
-    def rehearsal(self) -> "Recipe":
-        """The recipe at the smallest size, for a dry run."""
-        return Recipe(self.method.rehearsal(), self.plan.rehearsal(), self.source)
 
 
 def _dfad_cifar(data: str) -> Recipe:
@@ -308,13 +286,3 @@ def find_recipe(name: str) -> Recipe:
     if name not in RECIPES:
         raise ValueError(f"No recipe is named {name!r}; there are: {', '.join(RECIPES)}.")
     return RECIPES[name]
-
-
-def recipe_from(settings: dict[str, Any]) -> Recipe:
-    """The recipe that `Recipe.settings` wrote. Raises `ValueError` where a setting is missing or not valid."""
-    try:
-        method = dict(settings["method"])
-        kind = METHODS[method.pop("name")]
-        return Recipe(kind(**method), Plan(**settings["plan"]), "given back from a run")
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"These are not the settings of a run of ours ({error}); give the run.json of one.") from error

@@ -16,7 +16,8 @@ from datafree.method import Method, NoStudent, Problem, Teacher
 from datafree.metrics import percent, predictions
 from datafree.network import Network, read_weights
 from datafree.ranks import place
-from datafree.recipes import Recipe, find_recipe
+from datafree.recipe import Recipe
+from datafree.recipes import find_recipe
 from datafree.rundir import STUDENT, RunDir
 from datafree.runtime import Precision, Runtime, fastest_layout, find_device
 from datafree.setfile import SetCard, TransferSet, read_shard

@@ -13,7 +13,8 @@ from datafree.method import Method
 from datafree.methods.dfad import DFAD
 from datafree.network import load
 from datafree.plan import Plan
-from datafree.recipes import RECIPES, Recipe, find_recipe, recipe_from
+from datafree.recipe import Recipe, recipe_from
+from datafree.recipes import RECIPES, find_recipe
 from datafree.rundir import STUDENT, is_finished
 from datafree.runtime import Precision
 
@@ -131,5 +132,8 @@ def _tell(out: Path, before: bool) -> None:
     """The end of a run on screen; `before`: it had come to its end already."""
     results = json.loads((out / "run.json").read_text(encoding="utf-8"))["results"]
     print(f"{'already ' * before}finished: {out / STUDENT} after {results['rounds']} rounds, {results['wall_s']:.0f} s")
+    phases = [name for name in results if name.endswith("_s") and name not in ("wall_s", "cpu_s")]
+    if phases:
+        print("  of which " + ", ".join(f"{name[:-2].replace('_', ' ')} {results[name]:.0f} s" for name in phases))
     if "student_accuracy" in results:
         print(f"teacher {results['teacher_accuracy']:.2f} %  student {results['student_accuracy']:.2f} % (the last one)")

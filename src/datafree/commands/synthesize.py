@@ -13,7 +13,8 @@ from datafree.methods.sttss import STTSS
 from datafree.network import load
 from datafree.plan import Plan
 from datafree.ranks import place
-from datafree.recipes import RECIPES, Recipe, find_recipe
+from datafree.recipe import Recipe
+from datafree.recipes import RECIPES, find_recipe
 from datafree.runtime import Precision
 from datafree.setfile import describe, shard_path
 

@@ -1,0 +1,39 @@
+"""What a recipe is: a method and a plan that belong together."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from datafree.method import Method
+from datafree.methods import METHODS
+from datafree.plan import Plan
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A method and a plan that belong together, and where they come from."""
+
+    method: Method
+    plan: Plan
+    source: str
+
+    def settings(self) -> dict[str, Any]:
+        """Method and plan as plain values, the form in which `run.json` keeps them."""
+        name = next(name for name, kind in METHODS.items() if kind is type(self.method))
+        return {
+            "method": {"name": name, **self.method.model_dump(mode="json")},
+            "plan": self.plan.model_dump(mode="json"),
+        }
+
+    def rehearsal(self) -> "Recipe":
+        """The recipe at the smallest size, for a dry run."""
+        return Recipe(self.method.rehearsal(), self.plan.rehearsal(), self.source)
+
+
+def recipe_from(settings: dict[str, Any]) -> Recipe:
+    """The recipe that `Recipe.settings` wrote. Raises `ValueError` where a setting is missing or not valid."""
+    try:
+        method = dict(settings["method"])
+        kind = METHODS[method.pop("name")]
+        return Recipe(kind(**method), Plan(**settings["plan"]), "given back from a run")
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"These are not the settings of a run of ours ({error}); give the run.json of one.") from error

@@ -12,7 +12,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "datafree"
 ORDER = """
 settings nets.shape
 files ranks nets.plain nets.residual
-spec taps folding augment images plan
+spec moments folding augment images plan
+taps
 losses
 runtime nets.classifiers nets.generators data
 architectures setfile textures inversion

@@ -10,8 +10,9 @@ from conftest import INPUTS, network
 from torch import Tensor
 
 from datafree.losses import statistics_distance
+from datafree.moments import moments
 from datafree.ranks import mean_over_ranks, together
-from datafree.taps import moments, norm_statistics
+from datafree.taps import norm_statistics
 
 WORLD = 2
 

@@ -5,8 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datafree.method import Problem, Teacher
+from datafree.moments import channel_means
 from datafree.runtime import Runtime, evaluating
-from datafree.taps import calls, channel_means, last_maps, layer_inputs, layer_outputs
+from datafree.taps import calls, last_maps, layer_inputs, layer_outputs
 
 
 class Embedding:

@@ -11,14 +11,16 @@ SOURCE = Path(__file__).parents[1] / "src" / "datafree"
 # Each module may import from its own line and from lines above it, never from below.
 ORDER = """
 settings nets.shape
-files ranks nets.plain nets.residual
+files ranks nets.plain nets.residual nets.segmenters
 spec moments folding augment images plan
 taps
 losses
 runtime nets.classifiers nets.generators data
-architectures setfile textures inversion
+nets
+answers architectures setfile textures inversion
 transfer metrics profile network record
 method teaching
+pictures
 sources features diffusion.diffuser
 diffusion.embedded diffusion.pretrained
 diffusion.filter diffusion
@@ -37,7 +39,7 @@ commands.distill commands.synthesize
 cli
 """
 RANK = {module: i for i, line in enumerate(ORDER.split("\n")) for module in line.split()}
-FREE = {"__init__", "nets"}
+FREE = {"__init__"}
 NEVER = {
     "engine": "methods",
     "methods.cmi": "data",

@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import nn
 
-from datafree.nets.classifiers import CLASSIFIERS
+from datafree.nets import OURS
 from datafree.spec import InputSpec
 
 _TIMM_LOADS = ("pretrained", "checkpoint", "cache")  # beginnings of timm options that fetch or read other files
 
-Option = bool | int | float | str
+Option = bool | int | float | str | None
 
 
 def build(
@@ -23,14 +23,14 @@ def build(
 ) -> nn.Module:
     """A fresh network with random weights. Raises `ValueError` for a name that we do not know or may not import."""
     options = dict(options or {})
-    if architecture in CLASSIFIERS:
-        return _call(architecture, CLASSIFIERS[architecture], inputs.shape, classes, options=options)
+    if architecture in OURS:
+        return _call(architecture, OURS[architecture], inputs.shape, classes, options=options)
     if architecture.startswith("timm:"):
         return _build_timm(architecture.removeprefix("timm:"), inputs, classes, options)
     if ":" in architecture:
         return _call(architecture, _import_factory(architecture, allow_code), options=options)
     raise ValueError(
-        f"No network is named {architecture!r}; ours: {', '.join(CLASSIFIERS)}; or pass timm:NAME, or package.module:factory."
+        f"No network is named {architecture!r}; ours: {', '.join(OURS)}; or pass timm:NAME, or package.module:factory."
     )
 
 

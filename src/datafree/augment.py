@@ -89,6 +89,21 @@ def random_zoom(x: Tensor, smallest: float, generator: torch.Generator) -> Tenso
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
+def random_part(x: Tensor, masks: Tensor, zoom: float, flip: bool, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A random part of each image [B, C, H, W] and of its mask [B, H, W], enlarged to the whole by up to 1 + `zoom`.
+
+    Images bilinearly, masks to the nearest label; with `flip`, mirrored left to right half of the time.
+    """
+    size, across, down, mirrored = torch.rand(4, len(x), generator=generator, device=x.device)
+    share, zero = 1 / (1 + zoom * size), torch.zeros_like(size)
+    sign = torch.where(mirrored < 0.5, -1.0, 1.0) if flip else torch.ones_like(size)
+    rows = [sign * share, zero, (2 * across - 1) * (1 - share), zero, share, (2 * down - 1) * (1 - share)]
+    grid = F.affine_grid(torch.stack(rows, dim=1).view(-1, 2, 3), list(x.shape), align_corners=False)
+    images = F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    labels = F.grid_sample(masks[:, None].float(), grid, mode="nearest", padding_mode="border", align_corners=False)
+    return images, labels[:, 0].to(masks.dtype)
+
+
 def random_flip(x: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror each image [B, C, H, W] left to right with probability one half."""
     mirrored = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < 0.5

@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,45 +10,62 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datafree.images import fit, list_images, npz_pixels, read_files, read_npz
+from datafree.images import fit, fit_masks, list_images, npz_pixels, read_files, read_mask, read_npz
 
 Shape = tuple[int, int, int]
 
 
+VOID = 255  # in mask files, where nothing else is said
+
+
 @dataclass(frozen=True)
 class Labelled:
-    """Images with labels: pixels [N, C, H, W], uint8; labels [N], int64."""
+    """Images with labels: pixels [N, C, H, W], uint8; labels one an image [N], int64, or one a pixel [N, H, W], uint8.
+
+    `void` is the label of pixels that nobody is to be judged by. `names` and `colours` (uint8 [classes, 3]) are the classes',
+    where the set has such.
+    """
 
     pixels: Tensor
     labels: Tensor
     classes: int
     source: str
+    void: int | None = None
+    names: tuple[str, ...] = ()
+    colours: Tensor | None = None
 
     def fitted(self, shape: Shape, classes: int) -> "Labelled":
-        """The same images at a network's (C, H, W). Raises `ValueError` for a label that the network has no class for."""
-        low, high = int(self.labels.min()), int(self.labels.max())
+        """The same images at a network's (C, H, W), masks too. Raises `ValueError` for a label that it has no class for."""
+        known = self.labels if self.void is None else self.labels[self.labels != self.void]
+        low, high = (int(known.min()), int(known.max())) if known.numel() else (0, 0)
         if low < 0 or high >= classes:
             raise ValueError(
                 f"{self.source} has labels {low}..{high} and the network {classes} classes; "
                 "number the classes from 0 as the network does."
             )
-        return Labelled(fit(self.pixels, shape), self.labels, classes, self.source)
+        labels = self.labels if self.labels.dim() == 1 else fit_masks(self.labels, shape[1:])
+        return replace(self, pixels=fit(self.pixels, shape), labels=labels, classes=classes)
 
 
 def load_labelled(name: str, shape: Shape | None = None) -> Labelled:
-    """DATA of the command line: an `.npz`, a folder with one folder a class, or `torchvision:SET:ROOT[:train|test]`.
+    """DATA of the command line: an `.npz`, a folder with one folder a class, or with the folders `images` and `masks` alone,
+    or `torchvision:SET:ROOT[:train|test]`.
 
+    An `.npz` holds `images` and `labels`, one an image or, for segmentation, one a pixel (also named `masks`), with the
+    label of void pixels as `void`, and names and colours of the classes as `classes` and `colours`, where it has such.
     `shape` sizes a folder's images as they are read; without it the first image decides. Raises `ValueError`.
     """
     if name.startswith("torchvision:"):
         return _torchvision(name)
     path = Path(name)
     if path.is_dir():
-        return _folder(path, shape)
+        return _paired(path, shape) if (path / "masks").is_dir() else _folder(path, shape)
     if not path.exists():
         raise ValueError(f"{name} is not there; name an .npz, a folder with one folder a class, or torchvision:SET:ROOT.")
     arrays = read_npz(path)
-    pixels, labels = npz_pixels(arrays, path), arrays.get("labels")
+    pixels, labels = npz_pixels(arrays, path), arrays.get("labels", arrays.get("masks"))
+    if labels is not None and labels.ndim == 3:
+        return _masked(pixels, labels, arrays, path)
     if labels is None or labels.shape != (len(pixels),) or not np.issubdtype(labels.dtype, np.integer):
         seen = "none" if labels is None else f"{labels.dtype} {list(labels.shape)}"
         raise ValueError(f"{path} needs an array `labels`, integers [{len(pixels)}]; seen: {seen}.")
@@ -57,6 +74,39 @@ def load_labelled(name: str, shape: Shape | None = None) -> Labelled:
 
 def _labelled(pixels: Tensor, labels: Tensor, source: str, classes: int = 0) -> Labelled:
     return Labelled(pixels, labels, classes or int(labels.max()) + 1, source)
+
+
+def _masked(pixels: Tensor, masks: np.ndarray, arrays: dict[str, np.ndarray], path: Path) -> Labelled:
+    """Segmentation data of an `.npz`."""
+    if masks.dtype != np.uint8 or masks.shape != (len(pixels), *pixels.shape[2:]):
+        wanted = [len(pixels), *pixels.shape[2:]]
+        raise ValueError(f"{path} needs masks uint8 {wanted}, one label a pixel; seen: {masks.dtype} {list(masks.shape)}.")
+    void = int(arrays["void"]) if "void" in arrays else None
+    colours = torch.from_numpy(arrays["colours"].astype(np.uint8)) if "colours" in arrays else None
+    names = [str(name) for name in arrays.get("classes", np.empty(0))]
+    return _segmented(pixels, torch.from_numpy(masks), str(path), void, names, colours)
+
+
+def _segmented(
+    pixels: Tensor, masks: Tensor, source: str, void: int | None, names: list[str], colours: Tensor | None = None
+) -> Labelled:
+    known = masks[masks != void] if void is not None else masks
+    classes = int(known.max()) + 1 if known.numel() else 1
+    if void is not None and void <= len(names):
+        classes = max(classes, len(names) - (void < len(names)))  # a name of its own for void comes last
+    return Labelled(pixels, masks, classes, source, void, tuple(names[:classes]), colours)
+
+
+def _paired(path: Path, shape: Shape | None) -> Labelled:
+    """`images/NAME.jpg` beside `masks/NAME.png`, whose gray values are the classes and `VOID` what counts for none."""
+    files = list_images(path / "images")
+    masks = {file.stem: file for file in list_images(path / "masks")}
+    if missing := [file.name for file in files if file.stem not in masks]:
+        raise ValueError(f"{len(missing)} images in {path} have no mask, {missing[0]} first; name masks as their images.")
+    pixels = read_files(files, shape)
+    size = (pixels.shape[2], pixels.shape[3])
+    rows = [fit_masks(read_mask(masks[file.stem])[None], size) for file in files]
+    return _segmented(pixels, torch.cat(rows), str(path), VOID, [])
 
 
 def _folder(path: Path, shape: Shape | None) -> Labelled:

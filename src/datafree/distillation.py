@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from datafree import engine, record
 from datafree.data import Labelled
+from datafree.images import save_grid
 from datafree.method import Problem
-from datafree.metrics import percent, predictions
+from datafree.metrics import Score, predictions, score
 from datafree.network import Network, parameters
+from datafree.pictures import DRAWINGS, Sheet, judged
 from datafree.recipe import Recipe
 from datafree.rundir import STUDENT, RunDir
 from datafree.runtime import Runtime
@@ -53,13 +55,16 @@ def carry_out(problem: Problem, pupil: Network, recipe: Recipe, runtime: Runtime
     }
     folder.write({"status": "running", **facts})
 
-    def accuracy(network: nn.Module) -> float:
+    def grade(network: nn.Module) -> Score:
         assert labelled is not None
-        chosen = predictions(network, labelled.pixels, problem.inputs, runtime.device)
-        return percent(chosen == labelled.labels)
+        return score(predictions(network, labelled.pixels, problem.inputs, runtime.device), labelled)
 
-    report = accuracy if labelled else None
-    job = engine.Job(problem, synthesizer, recipe.plan, runtime, folder, report, reporting.quiet, reporting.tensorboard)
+    report = grade if labelled else None
+
+    def draw(pixels: Tensor) -> Sheet:
+        return DRAWINGS[problem.task](problem, pixels, labelled.colours if labelled else None)
+
+    job = engine.Job(problem, synthesizer, recipe.plan, runtime, folder, report, draw, reporting.quiet, reporting.tensorboard)
     kept, clock, log = engine.run(job)
     if kept is not problem.student:
         problem.student.load_state_dict(kept.state_dict())
@@ -73,10 +78,14 @@ def carry_out(problem: Problem, pupil: Network, recipe: Recipe, runtime: Runtime
     results: dict[str, Any] = {"rounds": clock.round, **runtime.counts, "peak_mb": round(runtime.peak_mb(), 1)}
     results |= {f"{name}_s": round(value, 2) for name, value in (clock.seconds() | runtime.phases).items()}
     if labelled:
-        results |= {
-            "teacher_accuracy": accuracy(problem.teacher.network),
-            "student_accuracy": accuracy(problem.student),
-        }
-        results |= {"best_accuracy_oracle": log.best("accuracy")}
+        grades = {"teacher": grade(problem.teacher.network), "student": grade(problem.student)}
+        name = grades["student"].name
+        results |= {f"{who}_{name}": found.percent for who, found in grades.items()}
+        results |= {f"best_{name}_oracle": log.best(name)}
+        if grades["student"].each:
+            names = labelled.names or tuple(map(str, range(labelled.classes)))
+            results |= {f"student_{name}_each": dict(zip(names, grades["student"].rounded(), strict=True))}
+            pictures, columns = judged(problem, labelled)
+            save_grid(pictures, folder.images / "evaluation.png", columns)
     student = {"sha256": record.fingerprint(problem.student), "parameters": parameters(problem.student)}
     folder.write({"status": "finished", "student": student, "results": results})

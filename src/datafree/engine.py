@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from datafree.images import save_grid, save_picture
 from datafree.method import Problem, Stateful, Synthesizer
+from datafree.metrics import Score
+from datafree.pictures import Sheet
 from datafree.plan import Plan
 from datafree.preparation import prepare
 from datafree.rundir import RunDir, refuse_non_finite
@@ -38,14 +40,16 @@ class Clock:
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that one run needs; `evaluate` gives a student's accuracy in percent, and only reports."""
+    """Everything that one run needs; `evaluate` grades a student and `draw` shows the newest
+    images; both only report."""
 
     problem: Problem
     synthesizer: Synthesizer
     plan: Plan
     runtime: Runtime
     folder: RunDir
-    evaluate: Callable[[nn.Module], float] | None = None
+    evaluate: Callable[[nn.Module], Score] | None = None
+    draw: Callable[[Tensor], Sheet] = lambda pixels: (pixels, None)
     quiet: bool = False
     tensorboard: bool = False
 
@@ -106,11 +110,13 @@ def _border(
         values = job.runtime.drain()
         refuse_non_finite(values, clock.round)
         if job.evaluate and due(plan.eval_every):
-            values["accuracy"] = job.evaluate(kept)
+            grade = job.evaluate(kept)
+            values[grade.name] = grade.percent
         if values:
             log.write(clock.round, values | {"images": job.runtime.counts["images"], "wall_s": clock.seconds()["wall"]})
     if due(plan.grid_every):
-        save_grid(pool.newest(GRID_IMAGES), job.folder.images / f"round-{clock.round:06}.png")
+        pictures, columns = job.draw(pool.newest(GRID_IMAGES))
+        save_grid(pictures, job.folder.images / f"round-{clock.round:06}.png", columns)
         for name, picture in job.synthesizer.pictures().items():
             save_picture(picture, job.folder.images / f"{name}.png")
     if due(plan.save_every) or stopping:

@@ -32,6 +32,39 @@ def fit(pixels: Tensor, shape: tuple[int, int, int]) -> Tensor:
     return torch.cat(resized)
 
 
+def fit_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks [N, H, W], uint8, at another size, each pixel the nearest one's label."""
+    if tuple(masks.shape[1:]) == size:
+        return masks
+    return F.interpolate(masks[:, None], size=size, mode="nearest-exact")[:, 0]
+
+
+def read_mask(path: Path) -> Tensor:
+    """A mask file as labels uint8 [H, W]: its gray values, or the numbers of its palette. Raises `ValueError`."""
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("L", "P", "1"):
+                raise ValueError(f"{path} is a {image.mode} image; a mask has one number a pixel, as gray value or palette.")
+            return torch.from_numpy(np.array(image, dtype=np.uint8))
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"{path} is not an image that can be read ({error}); remove or replace it.") from error
+
+
+def palette(classes: int) -> Tensor:
+    """Colours [classes, 3], uint8, that are easy to tell apart: the bits of a class's number, spread over the channels."""
+    numbers = torch.arange(1, classes + 1)
+    channels = [sum(((numbers >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(3)) for channel in range(3)]
+    return torch.stack([torch.as_tensor(channel) for channel in channels], dim=1).to(torch.uint8)
+
+
+def painted(masks: Tensor, colours: Tensor, void: int | None = None) -> Tensor:
+    """Masks [N, H, W] as pictures uint8 [N, 3, H, W], void ones black."""
+    numbers = masks.long()
+    shown = colours[numbers.clamp(max=len(colours) - 1)]
+    shown = torch.where((numbers != void)[..., None], shown, 0) if void is not None else shown
+    return shown.permute(0, 3, 1, 2)
+
+
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an `.npz` file. Raises `ValueError` where it is none, or holds Python objects."""
     try:

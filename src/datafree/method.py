@@ -9,9 +9,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from datafree.answers import logits_of, noise_for, probe
 from datafree.folding import folded
-from datafree.runtime import Runtime, evaluating, fastest_layout
-from datafree.settings import Settings, first_line
+from datafree.runtime import Runtime, fastest_layout
+from datafree.settings import Settings
 from datafree.spec import InputSpec
 from datafree.taps import first_non_finite, norm_names
 from datafree.transfer import Batch
@@ -48,6 +49,7 @@ class Teacher(nn.Module):
     def __init__(self, network: nn.Module, runtime: Runtime):
         super().__init__()
         self.network = fastest_layout(copy.deepcopy(network).to(runtime.device)).requires_grad_(False)
+        self.network.register_forward_hook(lambda network, inputs, answer: logits_of(answer))
         self.runtime = runtime
         self.eval()
 
@@ -59,7 +61,7 @@ class Teacher(nn.Module):
         """The same teacher, counted together with this one, with batch norms folded into convolutions where that can be
         done: faster, equal up to rounding, and without those norms' statistics.
         """
-        return Teacher(folded(self.network, _noise(self.network, inputs)), self.runtime)
+        return Teacher(folded(self.network, noise_for(self.network, inputs)), self.runtime)
 
     def train(self, mode: bool = True) -> "Teacher":
         super().train(False)
@@ -84,7 +86,10 @@ class Problem:
     def refuse_other_tasks(self, method: str, *served: str) -> None:
         """Raise `ValueError` unless the task is classification or among `served`."""
         if self.task not in ("classification", *served):
-            raise ValueError(f"{method} serves {', '.join(('classification', *served))} so far, not {self.task}.")
+            raise ValueError(
+                f"{method} serves {', '.join(('classification', *served))} so far, not {self.task}; use dfad, or stored with "
+                "images of your own."
+            )
 
     def norms(self, method: str) -> list[str]:
         """Names of the teacher's batch norms; raises `ValueError`, with the methods that serve it, where it has none."""
@@ -98,21 +103,28 @@ class Problem:
     def check(self) -> None:
         """Pass two inputs of noise through both networks.
 
-        Raises `ValueError` where one refuses the shape, they answer in other shapes than [2, classes], or the teacher's
-        answer holds a NaN or an infinity.
+        Raises `ValueError` where one refuses the shape, they answer in different shapes or with another number of classes
+        than the card's, or the teacher's answer holds a NaN or an infinity.
         """
-        self.check_teacher()
-        self._right_classes("student", probe("student", self.student, self.inputs))
+        teachers = self.check_teacher()
+        own = probe("student", self.student, self.inputs)
+        self._right_classes("student", own)
+        if own.shape != teachers.shape:
+            raise ValueError(
+                f"The student answers {self.inputs} with {list(own.shape[1:])} and the teacher with "
+                f"{list(teachers.shape[1:])}; give two that answer in the same shape."
+            )
 
-    def check_teacher(self) -> None:
-        """`check` of the teacher alone, for work that needs no student."""
+    def check_teacher(self) -> Tensor:
+        """`check` of the teacher alone, for work that needs no student; its answer."""
         answer = probe("teacher", self.teacher.network, self.inputs)
         self._right_classes("teacher", answer)
         if not answer.isfinite().all():
-            layer = first_non_finite(self.teacher.network, _noise(self.teacher.network, self.inputs))
+            layer = first_non_finite(self.teacher.network, noise_for(self.teacher.network, self.inputs))
             raise ValueError(
                 f"The teacher's outputs for noise are not finite, first in layer {layer!r}; check its weights, mean and std."
             )
+        return answer
 
     def _right_classes(self, name: str, answer: Tensor) -> None:
         if answer.shape[1] != self.classes:
@@ -120,30 +132,6 @@ class Problem:
                 f"The {name} tells {answer.shape[1]} classes apart and the teacher's card {self.classes}; "
                 "build it for the same number."
             )
-
-
-def probe(name: str, network: nn.Module, inputs: InputSpec) -> Tensor:
-    """What `network` answers to two inputs of noise, [2, classes]; its modes are restored.
-
-    Raises `ValueError` where it refuses the shape, or does not answer with one row of logits an input.
-    """
-    try:
-        with torch.no_grad(), evaluating(network):
-            answer = network(_noise(network, inputs))
-    except (RuntimeError, ValueError, IndexError) as error:
-        reason = first_line(error)
-        raise ValueError(f"The {name} refuses inputs of {inputs}: {reason}. Pass the shape that it was made for.") from error
-    if not isinstance(answer, Tensor) or answer.dim() != 2 or len(answer) != 2:
-        seen = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-        raise ValueError(
-            f"The {name} answers two inputs with {seen}, not [2, classes]; give a network that answers with logits."
-        )
-    return answer
-
-
-def _noise(network: nn.Module, inputs: InputSpec) -> Tensor:
-    weight = next(network.parameters(), torch.empty(0))
-    return torch.randn(2, *inputs.shape, generator=torch.Generator().manual_seed(0)).to(weight.device)
 
 
 class NoStudent(nn.Module):

@@ -14,9 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from datafree.answers import TASKS, probe
 from datafree.architectures import Option, build, timm_description
 from datafree.files import header_of, replace_atomically
-from datafree.nets.classifiers import CLASSIFIERS
+from datafree.nets import OURS
 from datafree.settings import Settings, explain, first_line
 from datafree.spec import InputSpec
 
@@ -35,7 +36,7 @@ class Card(Settings):
     """Keyword arguments of the factory."""
     classes: int = Field(ge=2, le=1_000_000)
     """Number of classes, the size of dim 1 of the answer."""
-    task: Literal["classification"] = "classification"
+    task: Literal["classification", "segmentation"] = "classification"
     """What the answer means."""
     inputs: InputSpec
     """Shape and scaling of one input."""
@@ -105,7 +106,9 @@ def pack(
         inputs=inputs,
         history=({"event": "packed", "from": Path(weights).name},),
     )
-    return _filled(card, state, weights, allow_code)
+    packed = _filled(card, state, weights, allow_code)
+    task = TASKS[probe("network", packed.module, inputs).dim()]
+    return Network(packed.module, card.model_copy(update={"task": task}))
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -155,7 +158,7 @@ def _existing(path: str | Path) -> Path:
 def _filled(card: Card, state: dict[str, Tensor], path: str | Path, allow_code: Collection[str]) -> Network:
     """The network that `card` describes, with the weights of `state`."""
     description = (card.architecture, card.inputs, card.classes, card.options, allow_code)
-    if card.architecture in CLASSIFIERS:  # a card may ask for terabytes; without storage the misfit shows for free
+    if card.architecture in OURS:  # a card may ask for terabytes; without storage the misfit shows for free
         with torch.device("meta"):
             _refuse_misfit(build(*description), state, card.architecture, path)
     module = build(*description)

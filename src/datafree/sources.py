@@ -4,9 +4,9 @@ from pathlib import Path
 
 from torch import nn
 
+from datafree.answers import TASKS, probe
 from datafree.architectures import build
 from datafree.data import Labelled, load_labelled
-from datafree.method import probe
 from datafree.network import Card, Network, load
 from datafree.spec import InputSpec
 
@@ -22,8 +22,9 @@ def known(source: Source, inputs: InputSpec | None) -> Network:
         return Network(source.module, card)
     if inputs is None:
         raise ValueError("A plain module does not say what it takes; pass inputs=InputSpec(shape=..., mean=..., std=...).")
-    classes = probe("network", source, inputs).shape[1]
-    return Network(source, Card(architecture=_class_path(source), classes=classes, inputs=inputs))
+    answer = probe("network", source, inputs)
+    task = TASKS[answer.dim()]
+    return Network(source, Card(architecture=_class_path(source), classes=answer.shape[1], task=task, inputs=inputs))
 
 
 def student_for(student: nn.Module | Network | str, teacher: Card) -> Network:

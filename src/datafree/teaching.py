@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from datafree.augment import random_crop, random_flip
+from datafree.augment import random_crop, random_flip, random_part
 from datafree.data import Labelled
+from datafree.losses import focal
 from datafree.runtime import Runtime, fastest_layout
 from datafree.settings import Settings
 from datafree.spec import InputSpec
@@ -32,6 +32,10 @@ class Lesson(Settings):
     """cosine falls from the start; one-cycle rises over the first 30 % of the steps, then falls."""
     crop: NonNegativeInt | None = None
     """Random shift by up to this many pixels; left out: 4 for colour images, 0 for gray ones."""
+    zoom: NonNegativeFloat = 1.0
+    """Random part of an image with a label a pixel, enlarged by up to 1 + this; it takes the place of crop there."""
+    focal: NonNegativeFloat = 0.0
+    """Exponent gamma of the focal loss (arXiv 1708.02002), which turns to hard pixels; 0: cross-entropy."""
     flip: bool | None = None
     """Mirror images left to right at random; left out: colour images only (gray ones are often digits and letters)."""
 
@@ -59,7 +63,10 @@ def teach(
     runtime: Runtime,
     tell: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> nn.Module:
-    """Train `network` in place by cross-entropy and return it in eval mode; `tell(epoch, mean loss)` hears of progress."""
+    """Train `network` in place by cross-entropy, or focal loss, and return it in eval mode.
+
+    `tell(epoch, mean loss)` hears of progress.
+    """
     network = fastest_layout(network.to(runtime.device)).train()
     optimizer = torch.optim.SGD(
         network.parameters(), lesson.lr, lesson.momentum, weight_decay=lesson.weight_decay, nesterov=lesson.momentum > 0
@@ -73,9 +80,10 @@ def teach(
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for epoch in range(lesson.epochs):
         for rows in _shuffled(len(pixels), lesson.batch, runtime):
-            x = _augmented(inputs.to_network(pixels[rows]), lesson, runtime)
+            x, y = _augmented(inputs.to_network(pixels[rows]), labels[rows], lesson, runtime)
             with runtime.autocast():
-                loss = F.cross_entropy(network(x).float(), labels[rows])
+                answer = network(x)
+            loss = focal(answer, y, lesson.focal, data.void)
             runtime.minimize(loss, optimizer)
             runtime.note("loss", loss)
             schedule.step()
@@ -91,9 +99,13 @@ def _shuffled(size: int, batch: int, runtime: Runtime) -> Iterator[Tensor]:
     return iter(part for part in order.split(batch) if len(part) > 1)  # batch norm cannot train on one image
 
 
-def _augmented(x: Tensor, lesson: Lesson, runtime: Runtime) -> Tensor:
+def _augmented(x: Tensor, y: Tensor, lesson: Lesson, runtime: Runtime) -> tuple[Tensor, Tensor]:
+    """Images with their labels; where those are masks they change together, by zoom and flip."""
     colour = x.shape[1] == 3
+    flip = colour if lesson.flip is None else lesson.flip
+    if y.dim() > 1:
+        return random_part(x, y, lesson.zoom, flip, runtime.random)
     crop = (4 if colour else 0) if lesson.crop is None else lesson.crop
     if crop:
         x = random_crop(x, crop, runtime.random)
-    return random_flip(x, runtime.random) if (colour if lesson.flip is None else lesson.flip) else x
+    return (random_flip(x, runtime.random) if flip else x), y

@@ -2,18 +2,19 @@
 
 import copy
 import tempfile
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from datafree import record
+from datafree.answers import tensor_answers
 from datafree.data import Labelled
 from datafree.distillation import Reporting, carry_out, identity
 from datafree.files import sha256
 from datafree.method import Method, NoStudent, Problem, Teacher
-from datafree.metrics import percent, predictions
+from datafree.metrics import Score, percent, predictions, score
 from datafree.network import Network, read_weights
 from datafree.ranks import place
 from datafree.recipe import Recipe
@@ -24,15 +25,6 @@ from datafree.setfile import SetCard, TransferSet, read_shard
 from datafree.sources import Source, known, labelled_for, student_for
 from datafree.spec import InputSpec
 from datafree.synthesis import Order, fill
-
-
-@dataclass(frozen=True)
-class Score:
-    """Percent of images; `agreement` is how often two networks' first choices are the same."""
-
-    accuracy: float
-    images: int
-    agreement: float | None = None
 
 
 def distill(
@@ -72,9 +64,13 @@ def distill(
             fastest_layout(pupil.module.to(runtime.device)),
             taught.card.inputs,
             taught.card.classes,
+            taught.card.task,
         )
         problem.check()
-        with RunDir(out or Path(scratch) / "run", identity(taught, pupil, chosen, runtime)) as folder:
+        with (
+            tensor_answers(pupil.module),
+            RunDir(out or Path(scratch) / "run", identity(taught, pupil, chosen, runtime)) as folder,
+        ):
             if folder.finished:
                 pupil.module.load_state_dict(read_weights(folder.path / STUDENT))
             else:
@@ -130,7 +126,8 @@ def synthesize(
     runtime = Runtime(device, precision, seed)
     with runtime.seeded(), tempfile.TemporaryDirectory(prefix="datafree-") as scratch:
         taught = known(teacher, inputs)
-        problem = Problem(Teacher(taught.module, runtime), NoStudent(), taught.card.inputs, taught.card.classes)
+        known_as = taught.card
+        problem = Problem(Teacher(taught.module, runtime), NoStudent(), known_as.inputs, known_as.classes, known_as.task)
         problem.check_teacher()
         synthesizer = settings.start(problem, runtime)
         made = {"method": settings.model_dump(mode="json"), "teacher": record.fingerprint(taught.module), "seed": seed, "n": n}
@@ -148,21 +145,23 @@ def evaluate(
     against: Source | None = None,
     device: str = "auto",
 ) -> Score:
-    """Accuracy of `network` on labelled data, and its agreement with the network `against`.
+    """Accuracy of `network` on labelled data, or mIoU where each pixel has a label, and its agreement with `against`.
 
     `data` is as on the command line (see `load_labelled`). Raises `ValueError` where it does not fit the network.
     """
     taught = known(network, inputs)
-    chosen, labels = _predict(taught, data, device)
-    agreement = None
-    if against is not None:
-        agreement = percent(_predict(known(against, inputs), data, device)[0] == chosen)
-    return Score(percent(chosen == labels), len(labels), agreement)
-
-
-def _predict(taught: Network, data: str | Labelled, device: str) -> tuple[Tensor, Tensor]:
-    """First choices and labels, each [N]."""
-    where = find_device(device)
     labelled = labelled_for(data, taught.card)
+    chosen = _predict(taught, labelled, device)
+    found = score(chosen, labelled)
+    if against is None:
+        return found
+    other = known(against, inputs)
+    return replace(found, agreement=percent(_predict(other, labelled_for(data, other.card), device) == chosen))
+
+
+def _predict(taught: Network, labelled: Labelled, device: str) -> Tensor:
+    """First choices [N], or [N, H, W]."""
+    where = find_device(device)
     module = copy.deepcopy(taught.module).to(where)  # where the caller keeps his own is not ours to change
-    return predictions(module, labelled.pixels, taught.card.inputs, where), labelled.labels
+    with tensor_answers(module):
+        return predictions(module, labelled.pixels, taught.card.inputs, where)

@@ -135,5 +135,7 @@ def _tell(out: Path, before: bool) -> None:
     phases = [name for name in results if name.endswith("_s") and name not in ("wall_s", "cpu_s")]
     if phases:
         print("  of which " + ", ".join(f"{name[:-2].replace('_', ' ')} {results[name]:.0f} s" for name in phases))
-    if "student_accuracy" in results:
-        print(f"teacher {results['teacher_accuracy']:.2f} %  student {results['student_accuracy']:.2f} % (the last one)")
+    for name, shown in (("accuracy", ""), ("miou", "mIoU: ")):
+        if f"student_{name}" in results:
+            teacher, student = results[f"teacher_{name}"], results[f"student_{name}"]
+            print(f"{shown}teacher {teacher:.2f} %  student {student:.2f} % (the last one)")

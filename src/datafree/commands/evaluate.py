@@ -3,19 +3,20 @@
 from pathlib import Path
 
 from datafree import verbs
-from datafree.commands.arguments import Packages
+from datafree.commands.arguments import Packages, words
 from datafree.network import load
 
 
 def evaluate(network: Path, *, data: str, against: Path | None = None, device: str = "auto", allow_code: Packages = ()) -> None:
-    """Accuracy of a network on labelled data, and agreement with another network.
+    """Accuracy of a network on labelled data, or mIoU where each pixel has a label, and agreement with another network.
 
     Parameters
     ----------
     network
         A network file.
     data
-        An .npz (images, labels), a folder with one folder a class, or torchvision:SET:ROOT.
+        An .npz (images; labels, one an image or a pixel), a folder with one folder a class, or images and masks,
+        or torchvision:SET:ROOT.
     against
         Another network file: how often both choose the same class.
     device
@@ -25,6 +26,9 @@ def evaluate(network: Path, *, data: str, against: Path | None = None, device: s
     """
     other = load(against, allow_code) if against else None
     score = verbs.evaluate(load(network, allow_code), data, against=other, device=device)
-    print(f"accuracy {score.accuracy:.2f} % on {score.images:,} images")
+    print(f"{words(score)} on {score.images:,} images")
+    names = score.names or tuple(map(str, range(len(score.each))))
+    for name, value in zip(names, score.each, strict=True):
+        print(f"  {name:<16} {value:6.2f} %")
     if score.agreement is not None:
         print(f"agreement {score.agreement:.2f} % with {against}")

@@ -7,8 +7,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from datafree import teaching, verbs
+from datafree.answers import TASKS, probe
 from datafree.architectures import build
-from datafree.commands.arguments import EvalData, Numbers, shape_of
+from datafree.commands.arguments import EvalData, Numbers, shape_of, words
 from datafree.data import load_labelled
 from datafree.network import Card, Network, parameters
 from datafree.runtime import Precision, Runtime
@@ -35,7 +36,8 @@ def teach(
     Parameters
     ----------
     data
-        An .npz (images, labels), a folder with one folder a class, or torchvision:SET:ROOT:train.
+        An .npz (images; labels, one an image or one a pixel), a folder with one folder a class, or with images and masks,
+        or torchvision:SET:ROOT:train.
     arch
         The architecture: a name of ours, or timm:NAME.
     out
@@ -68,7 +70,8 @@ def teach(
     with runtime.seeded():
         module = teaching.teach(build(arch, spec, labelled.classes), labelled, spec, lesson, runtime, tell)
     history = {"event": "taught", "data": Path(data).name, "epochs": lesson.epochs, "seed": seed}
-    card = Card(architecture=arch, classes=labelled.classes, inputs=spec, history=(history,))
+    task = TASKS[probe("network", module, spec).dim()]
+    card = Card(architecture=arch, classes=labelled.classes, task=task, inputs=spec, history=(history,))
     Network(module, card).save(out)
-    score = f", accuracy {verbs.evaluate(out, eval_data, device=device).accuracy:.2f} %" if eval_data else ""
-    print(f"{out}: {arch}, {parameters(module):,} weights{score}")
+    graded = f", {words(verbs.evaluate(out, eval_data, device=device))}" if eval_data else ""
+    print(f"{out}: {arch}, {parameters(module):,} weights{graded}")

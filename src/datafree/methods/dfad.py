@@ -45,7 +45,7 @@ class DFAD(Method):
 
     def start(self, problem: Problem, runtime: Runtime) -> "Adversary":
         """Begin with a fresh generator. Raises `ValueError` for a task or an image size that it does not serve."""
-        problem.refuse_other_tasks("dfad")
+        problem.refuse_other_tasks("dfad", "segmentation")
         return Adversary(self, problem, runtime)
 
     def rehearsal(self) -> "DFAD":

@@ -28,7 +28,7 @@ class Stored(Method):
 
     def start(self, problem: Problem, runtime: Runtime) -> "Slices":
         """Read the set. Raises `ValueError` where it cannot be read, or holds no image."""
-        problem.refuse_other_tasks("stored")
+        problem.refuse_other_tasks("stored", "segmentation")
         return Slices(self, problem, runtime)
 
     def files(self) -> tuple[Path, ...]:

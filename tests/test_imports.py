@@ -12,12 +12,13 @@ SOURCE = Path(__file__).parents[1] / "src" / "datafree"
 ORDER = """
 settings nets.shape
 files ranks nets.plain nets.residual nets.segmenters
-spec moments folding augment images plan
+spec moments augment images plan
 taps
 losses
 runtime nets.classifiers nets.generators data
 nets
-answers architectures setfile textures inversion
+answers
+folding architectures setfile textures inversion
 transfer metrics profile network record
 method teaching
 pictures

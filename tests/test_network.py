@@ -86,10 +86,13 @@ def test_a_factory_in_a_card_is_not_called_unless_its_package_is_named(
 
 
 def test_a_named_factory_builds(tmp_path: Path) -> None:
-    torch.save(torch.nn.Linear(4, 2).state_dict(), tmp_path / "w.pt")
-    inputs, options = InputSpec(shape=(1, 2, 2)), {"in_features": 4, "out_features": 2}
-    packed = pack(tmp_path / "w.pt", "torch.nn:Linear", inputs, 2, options, allow_code=["torch"])
-    assert isinstance(packed.module, torch.nn.Linear)
+    torch.save(torch.nn.Conv2d(1, 2, 3).state_dict(), tmp_path / "w.pt")
+    inputs, options = InputSpec(shape=(1, 4, 4)), {"in_channels": 1, "out_channels": 2, "kernel_size": 3}
+    packed = pack(tmp_path / "w.pt", "torch.nn:Conv2d", inputs, 2, options, allow_code=["torch"])
+    assert isinstance(packed.module, torch.nn.Conv2d)
+    assert packed.card.task == "segmentation", "it answers every pixel"
+    with pytest.raises(ValueError, match="refuses inputs of 1x2x2"):
+        pack(tmp_path / "w.pt", "torch.nn:Conv2d", InputSpec(shape=(1, 2, 2)), 2, options, allow_code=["torch"])
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from datafree.answers import logits_of
 from datafree.data import Labelled
 from datafree.runtime import evaluating
 from datafree.spec import InputSpec
@@ -41,10 +42,12 @@ def predictions(network: nn.Module, pixels: Tensor, inputs: InputSpec, device: t
     """
     batch = max(1, min(batch, batch * 1024 // (inputs.shape[1] * inputs.shape[2])))
     with evaluating(network):
-        return torch.cat([_choice(network(inputs.to_network(part.to(device))), inputs).cpu() for part in pixels.split(batch)])
+        answers = (logits_of(network(inputs.to_network(part.to(device)))) for part in pixels.split(batch))
+        return torch.cat([_choice(answer, inputs).cpu() for answer in answers])
 
 
-def _choice(answer: Tensor, inputs: InputSpec) -> Tensor:
+def _choice(answer: object, inputs: InputSpec) -> Tensor:
+    assert isinstance(answer, Tensor)
     if answer.dim() == 4 and answer.shape[2:] != inputs.shape[1:]:
         answer = F.interpolate(answer.float(), size=inputs.shape[1:], mode="bilinear", align_corners=False)
     chosen = answer.argmax(1)

@@ -5,10 +5,12 @@ import dataclasses
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import torch
 from plain import PlainDFAD, PlainDistillation, PlainInversion, PlainUpsampleGenerator
 
+from datafree.answers import TASKS, probe
 from datafree.architectures import build
 from datafree.augment import Augmentation
 from datafree.losses import soft_cross_entropy, statistics_distance
@@ -16,6 +18,7 @@ from datafree.method import Method, Problem, Teacher
 from datafree.methods.deepinversion import DeepInversion
 from datafree.methods.dfad import DFAD
 from datafree.methods.stored import Stored
+from datafree.nets.generators import DCGANGenerator
 from datafree.runtime import Runtime, fastest_layout
 from datafree.setfile import noise_set
 from datafree.spec import InputSpec
@@ -36,19 +39,28 @@ class Case:
     width: int
     batch: int
     steps: int = 5
+    generator: Literal["upsample", "dcgan"] = "upsample"
+    classes: int = 10
 
 
 def players(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
     """The plain round and ours, on networks with equal weights."""
     runtime = Runtime("cpu")
     inputs = InputSpec(shape=case.shape)
-    teacher, student = (build(name, inputs, 10) for name in (case.teacher, case.student))
-    generator = PlainUpsampleGenerator(case.shape, case.latent, case.width)
+    teacher, student = (build(name, inputs, case.classes) for name in (case.teacher, case.student))
+    generator = {"upsample": PlainUpsampleGenerator, "dcgan": DCGANGenerator}[case.generator]  # ours of the latter is plain
     plain = PlainDFAD(
-        copy.deepcopy(teacher), copy.deepcopy(student), copy.deepcopy(generator), case.latent, case.batch, case.steps
+        copy.deepcopy(teacher),
+        copy.deepcopy(student),
+        generator(case.shape, case.latent, case.width),
+        case.latent,
+        case.batch,
+        case.steps,
     )
-    problem = Problem(Teacher(teacher.eval(), runtime), fastest_layout(student.train()), inputs, 10)
-    ours = DFAD(latent=case.latent, width=case.width, batch=case.batch).start(problem, runtime)
+    task = TASKS[probe("student", student, inputs).dim()]
+    problem = Problem(Teacher(teacher.eval(), runtime), fastest_layout(student.train()), inputs, case.classes, task)
+    settings = DFAD(latent=case.latent, width=case.width, batch=case.batch, generator=case.generator)
+    ours = settings.start(problem, runtime)
     optimizer = torch.optim.SGD(student.parameters(), 0.01, momentum=0.9, weight_decay=1e-4, fused=True)
 
     pool = Pool(inputs, keep=0)
@@ -141,6 +153,10 @@ KINDS = {
 CASES = {
     "lenet5": ("dfad round", Case("lenet5", "lenet5-half", (1, 32, 32), latent=100, width=128, batch=128)),
     "wrn-40-2": ("dfad round", Case("wrn-40-2", "wrn-16-1", (3, 32, 32), latent=256, width=128, batch=64)),
+    "camvid": (
+        "dfad round",
+        Case("compact-segmenter", "compact-segmenter-half", (3, 64, 64), 128, 16, batch=16, generator="dcgan", classes=11),
+    ),
     "distillation-wrn-40-2": (
         "distillation step",
         Case("wrn-40-2", "wrn-16-1", (3, 32, 32), latent=0, width=0, batch=64, steps=0),

@@ -8,8 +8,10 @@ CPU seconds of this process on one thread; the ratio is plain / ours, pair by pa
 import argparse
 import dataclasses
 import json
+import multiprocessing
 import statistics
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,25 +45,45 @@ def measure(kind: str, case: Case, pairs: int) -> dict[str, Any]:
     }
 
 
+def peak_mb(kind: str, case: Case, player: int) -> float:
+    """Peak memory in MiB of a fresh process that plays two rounds of the plain loop (0) or of ours (1), torch included."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn) as pool:
+        return round(pool.submit(_play_alone, kind, case, player).result(), 1)
+
+
+def _play_alone(kind: str, case: Case, player: int) -> float:
+    torch.set_num_threads(1)
+    play = KINDS[kind](case)[player]
+    play(), play()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")  # getrusage's would be the parent's, where that is larger
+    return int(status.partition("VmHWM:")[2].split()[0]) / 2**10
+
+
 def main() -> None:
     """Measure, print a line a case, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="JSON to write")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="those to measure (default all)")
     parser.add_argument("--pairs", type=int, default=7, help="rounds of each loop (default 7)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     cases = {}
-    for name, (kind, case) in CASES.items():
+    for name in arguments.cases:
+        kind, case = CASES[name]
         cases[name] = measure(kind, case, arguments.pairs)
         row = cases[name]
+        row |= {f"{who}_peak_mb": peak_mb(kind, case, player) for player, who in enumerate(("plain", "ours"))}
         print(
             f"{name:18} plain {row['plain_s']:.3f} s  ours {row['ours_s']:.3f} s ({kind})  "
-            f"ratio {row['ratio']:.2f} ({row['ratio_range'][0]:.2f} to {row['ratio_range'][1]:.2f})",
+            f"ratio {row['ratio']:.2f} ({row['ratio_range'][0]:.2f} to {row['ratio_range'][1]:.2f})  "
+            f"peak {row['plain_peak_mb']:.0f} and {row['ours_peak_mb']:.0f} MiB",
             flush=True,
         )
+    chosen = "" if arguments.cases == list(CASES) else f" --cases {' '.join(arguments.cases)}"
     result = {
-        "command": f"python benchmarks/speed.py --pairs {arguments.pairs} --out {arguments.out}",
+        "command": f"python benchmarks/speed.py{chosen} --pairs {arguments.pairs} --out {arguments.out}",
         "machine": Runtime("cpu").machine(),
         "versions": record.versions(),
         "measured": "CPU seconds of the process, one thread, plain and ours alternating; median and range over pairs",

@@ -50,14 +50,19 @@ def accuracy_table(results: list[dict[str, Any]]) -> str:
 
 def speed_table(results: list[dict[str, Any]]) -> str:
     """One row a case of a speed file."""
-    lines = ["| what | networks | plain loop | ours | ratio (range) | command |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| what | networks | plain loop | ours | ratio (range) | peak memory, plain and ours | command |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for result in results:
         for row in result["cases"].values():
             case, (low, high) = row["case"], row["ratio_range"]
             pair = case["teacher"] if case["student"] == "none" else f"{case['teacher']} → {case['student']}"
             pair = f"{row['kind']} | {pair}, batch {case['batch']}"
             times = f"{row['plain_s']:.2f} s | {row['ours_s']:.2f} s"
-            lines.append(f"| {pair} | {times} | **{row['ratio']:.2f}x** ({low:.2f} to {high:.2f}) | `{result['command']}` |")
+            memory = f"{row['plain_peak_mb']:,.0f} and {row['ours_peak_mb']:,.0f} MiB" if "ours_peak_mb" in row else ""
+            ratio = f"**{row['ratio']:.2f}x** ({low:.2f} to {high:.2f})"
+            lines.append(f"| {pair} | {times} | {ratio} | {memory} | `{result['command']}` |")
     return "\n".join(lines)
 
 

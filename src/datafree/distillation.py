@@ -13,6 +13,7 @@ from datafree.metrics import Score, predictions, score
 from datafree.network import Network, parameters
 from datafree.pictures import DRAWINGS, Sheet, judged
 from datafree.recipe import Recipe
+from datafree.report import write_report
 from datafree.rundir import STUDENT, RunDir
 from datafree.runtime import Runtime
 from datafree.sources import labelled_for
@@ -89,3 +90,4 @@ def carry_out(problem: Problem, pupil: Network, recipe: Recipe, runtime: Runtime
             save_grid(pictures, folder.images / "evaluation.png", columns)
     student = {"sha256": record.fingerprint(problem.student), "parameters": parameters(problem.student)}
     folder.write({"status": "finished", "student": student, "results": results})
+    write_report(folder.path)

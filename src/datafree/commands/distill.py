@@ -15,6 +15,7 @@ from datafree.network import load
 from datafree.plan import Plan
 from datafree.recipe import Recipe, recipe_from
 from datafree.recipes import RECIPES, find_recipe
+from datafree.report import PAGE
 from datafree.rundir import STUDENT, is_finished
 from datafree.runtime import Precision
 
@@ -132,6 +133,7 @@ def _tell(out: Path, before: bool) -> None:
     """The end of a run on screen; `before`: it had come to its end already."""
     results = json.loads((out / "run.json").read_text(encoding="utf-8"))["results"]
     print(f"{'already ' * before}finished: {out / STUDENT} after {results['rounds']} rounds, {results['wall_s']:.0f} s")
+    print(f"  the page to look at: {out / PAGE}")
     phases = [name for name in results if name.endswith("_s") and name not in ("wall_s", "cpu_s")]
     if phases:
         print("  of which " + ", ".join(f"{name[:-2].replace('_', ' ')} {results[name]:.0f} s" for name in phases))

@@ -19,7 +19,7 @@ h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem;border-bottom:1px solid 
 table{border-collapse:collapse}td{padding:.15rem 1.2rem .15rem 0;vertical-align:top}td:first-child{color:#666}
 figure{display:inline-block;margin:0 1rem 1rem 0}figcaption{font-size:.85rem;color:#666}
 img{max-width:100%;image-rendering:pixelated}code{font-size:.85rem;word-break:break-all}
-.great{font-size:1.3rem;margin:.3rem 0}polyline{fill:none;stroke:#06c;stroke-width:1.5}text{font-size:10px;fill:#666}
+.great{font-size:1.3rem;margin:.3rem 0}
 """
 
 
@@ -37,7 +37,8 @@ def write_report(folder: Path) -> Path:
     parts = [
         f"<h1>{escape(identity['student']['architecture'])}, distilled by {escape(name)}</h1>",
         *(f"<p class=great>{escape(line)}</p>" for line in _outcome(record)),
-        f"<p>{escape(_provenance(record['provenance']))}</p>",
+        f"<p>{escape(_provenance(record['provenance']))} This is the student of the last round; the best of the evaluated "
+        "rounds (oracle) is one that nobody without labels can choose.</p>",
         "<h2>What it took</h2>",
         _table({key: value for key, value in results.items() if not isinstance(value, dict)}),
         *(f"<h2>{escape(key)}</h2>{_table(value)}" for key, value in results.items() if isinstance(value, dict)),
@@ -47,7 +48,9 @@ def write_report(folder: Path) -> Path:
         *(_image(path) for path in _images(folder / "images")),
         "<h2>How it was made</h2>",
         f"<p>{escape(record['source'])}</p><p><code>{escape(record['command'])}</code></p>",
+        "<details><summary>All settings</summary>",
         _table(flatten({"machine": record["machine"], "versions": record["versions"], **identity})),
+        "</details>",
     ]
     title = f"<title>{escape(name)}: {escape(identity['student']['architecture'])}</title>"
     head = f"<!doctype html><html lang=en><meta charset=utf-8>{title}<style>{_STYLE}</style>"
@@ -67,7 +70,6 @@ def _outcome(record: Mapping[str, Any]) -> list[str]:
             said.append(
                 f"{word} {student:.2f} % on {record['provenance']['evaluation']['images']:,} images; teacher {teacher:.2f} %."
             )
-            said.append("It is the student of the last round. The best evaluated round is what nobody without labels can have.")
     return said
 
 
@@ -109,9 +111,11 @@ def _curve(name: str, points: list[tuple[float, float]]) -> str:
     (left, right), (low, high) = ((min(values), max(values)) for values in zip(*points, strict=True))
     wide, tall = max(right - left, 1e-12), max(high - low, 1e-12)
     line = " ".join(f"{(x - left) / wide * _WIDTH:.1f},{(high - y) / tall * _HEIGHT + 12:.1f}" for x, y in points)
-    labels = f"<text x=0 y=9>{high:.4g}</text><text x=0 y={_HEIGHT + 23}>{low:.4g}</text>"
+    label = "<text x='0' y='{}' font-size='10' fill='#666'>{:.4g}</text>".format
+    labels = label(10, high) + label(_HEIGHT + 24, low)
+    drawn = f"<polyline fill='none' stroke='#06c' stroke-width='1.5' points='{line}'/>"
     return (
-        f"<figure><svg width={_WIDTH} height={_HEIGHT + 26}>{labels}<polyline points='{line}'/></svg>"
+        f"<figure><svg width={_WIDTH} height={_HEIGHT + 26}>{labels}{drawn}</svg>"
         f"<figcaption>{escape(name.replace('_', ' '))}, rounds {left:g} to {right:g}</figcaption></figure>"
     )
 

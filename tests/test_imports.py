@@ -29,7 +29,7 @@ methods.cmi methods.csd methods.deepinversion methods.dfad methods.stored method
 methods.dda
 methods
 recipe rundir runlog stopping export
-preparation recipes report
+preparation recipes report budget
 engine synthesis
 distillation
 verbs

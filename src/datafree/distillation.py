@@ -26,6 +26,7 @@ class Reporting:
     eval_data: str | Labelled | None = None
     quiet: bool = False
     tensorboard: bool = False
+    budget: str | None = None  # as it was asked for
 
 
 def identity(teacher: Network, student: Network, recipe: Recipe, runtime: Runtime) -> dict[str, Any]:
@@ -42,12 +43,21 @@ def identity(teacher: Network, student: Network, recipe: Recipe, runtime: Runtim
     }
 
 
-def carry_out(problem: Problem, pupil: Network, recipe: Recipe, runtime: Runtime, folder: RunDir, reporting: Reporting) -> None:
-    """Run the engine, then write the student's file and the finished record."""
+def carry_out(
+    problem: Problem,
+    pupil: Network,
+    recipe: Recipe,
+    runtime: Runtime,
+    folder: RunDir,
+    reporting: Reporting,
+    seconds: float | None = None,
+) -> None:
+    """Run the engine, for at most `seconds`, then write the student's file and the finished record."""
     synthesizer = recipe.method.start(problem, runtime)
     labelled = None if reporting.eval_data is None else labelled_for(reporting.eval_data, pupil.card)
     facts = {
         "command": record.command(),
+        "budget": reporting.budget,
         "source": recipe.source,
         "versions": record.versions(),
         "machine": runtime.machine(),
@@ -65,7 +75,9 @@ def carry_out(problem: Problem, pupil: Network, recipe: Recipe, runtime: Runtime
     def draw(pixels: Tensor) -> Sheet:
         return DRAWINGS[problem.task](problem, pixels, labelled.colours if labelled else None)
 
-    job = engine.Job(problem, synthesizer, recipe.plan, runtime, folder, report, draw, reporting.quiet, reporting.tensorboard)
+    job = engine.Job(
+        problem, synthesizer, recipe.plan, runtime, folder, report, draw, reporting.quiet, reporting.tensorboard, seconds
+    )
     kept, clock, log = engine.run(job)
     if kept is not problem.student:
         problem.student.load_state_dict(kept.state_dict())

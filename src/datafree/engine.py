@@ -52,6 +52,12 @@ class Job:
     draw: Callable[[Tensor], Sheet] = lambda pixels: (pixels, None)
     quiet: bool = False
     tensorboard: bool = False
+    seconds: float | None = None  # of wall time, after which the run ends with the round that it is in
+
+    def last(self, clock: Clock) -> bool:
+        """Whether the run is at its end."""
+        late = self.seconds is not None and clock.seconds()["wall"] >= self.seconds
+        return clock.round >= self.plan.rounds or late
 
 
 def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
@@ -78,7 +84,8 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
     kept = average.module if average else student
     student.train()
     with stoppable() as stop, contextlib.closing(log):
-        while clock.round < plan.rounds:
+        last = job.last(clock)
+        while not last:
             _set_rates(optimizers, initial, plan.rate(clock.round))
             if not plan.fill or clock.round < plan.fill:
                 fresh = synthesizer.synthesize(plan.images())
@@ -93,15 +100,16 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
                     if average:
                         average.update_parameters(student)
             clock.round += 1
-            _border(job, clock, log, kept, pool, parts, stopping=stop.is_set())
+            last = job.last(clock)
+            _border(job, clock, log, kept, pool, parts, last, stopping=stop.is_set())
     return kept, clock, log
 
 
 def _border(
-    job: Job, clock: Clock, log: RunLog, kept: nn.Module, pool: Pool, parts: dict[str, Stateful], stopping: bool
+    job: Job, clock: Clock, log: RunLog, kept: nn.Module, pool: Pool, parts: dict[str, Stateful], last: bool, stopping: bool
 ) -> None:
     """What is due between two rounds: log, evaluation, grid, checkpoint. Only here does a run wait for the device."""
-    plan, last = job.plan, clock.round == job.plan.rounds
+    plan = job.plan
 
     def due(every: int) -> bool:
         return last or (every > 0 and clock.round % every == 0)

@@ -24,6 +24,15 @@ def is_finished(path: Path) -> bool:
         return False
 
 
+def planned(path: Path, budget: str) -> dict[str, Any] | None:
+    """The plan of the run in `path`, if it was begun with this budget."""
+    try:
+        record = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        return dict(record["identity"]["plan"]) if record["budget"] == budget else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 class RunDir:
     """The folder of one run: `run.json`, `log.csv`, `checkpoint.pt`, `images/`, `student.safetensors`.
 

@@ -101,6 +101,12 @@ class RunLog:
         self._file = self.path.open("a", encoding="utf-8", newline="")
 
 
+def say(line: str, quiet: bool = False) -> None:
+    """A line for the person who waits."""
+    if not quiet:
+        print(line, file=sys.stderr, flush=True)
+
+
 def _read(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []

@@ -10,16 +10,19 @@ from torch import Tensor, nn
 
 from datafree import record
 from datafree.answers import tensor_answers
+from datafree.budget import Budget, expected, measure, parse_budget, stretched
 from datafree.data import Labelled
 from datafree.distillation import Reporting, carry_out, identity
 from datafree.files import sha256
 from datafree.method import Method, NoStudent, Problem, Teacher
 from datafree.metrics import Score, percent, predictions, score
 from datafree.network import Network, read_weights
+from datafree.plan import Plan
 from datafree.ranks import place
 from datafree.recipe import Recipe
 from datafree.recipes import find_recipe
-from datafree.rundir import STUDENT, RunDir
+from datafree.rundir import STUDENT, RunDir, planned
+from datafree.runlog import say
 from datafree.runtime import Precision, Runtime, fastest_layout, find_device
 from datafree.setfile import SetCard, TransferSet, read_shard
 from datafree.sources import Source, known, labelled_for, student_for
@@ -40,20 +43,23 @@ def distill(
     seed: int = 0,
     quiet: bool = False,
     tensorboard: bool = False,
+    budget: str | None = None,
 ) -> nn.Module:
     """Teach `student` what `teacher` knows, without the teacher's data, and return it in eval mode.
 
     `teacher` is a module that answers inputs [B, C, H, W] with logits [B, classes], a `Network`, or the path of a network
     file; it is copied, never touched. `student` is the name of an architecture, or a module or `Network`, which is trained
     in place. `inputs` may be left out where the teacher has a card. `out` is the run's folder: the same call again resumes
-    it, and gives a finished run's student back; without it nothing is kept. `eval_data` only reports.
+    it, and gives a finished run's student back; without it nothing is kept. `eval_data` only reports. `budget`, `20m` of wall
+    time or `50000images`, stretches the recipe's rounds to it, after a few rounds that measure; a run that is still not done
+    when its time is up ends there, with its student.
 
     Raises `ValueError` for what cannot be served, `FloatingPointError` where the loss is no longer finite, `OSError`
     where a file cannot be written, and `stopping.Interrupted` after saving itself on Ctrl-C or SIGTERM.
     """
     if place() != (1, 1):
         raise ValueError("Several processes were started, and a run is one process so far; start it without torchrun.")
-    reporting = Reporting(eval_data, quiet, tensorboard)
+    reporting = Reporting(eval_data, quiet, tensorboard, budget)
     chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe
     runtime = Runtime(device, precision, seed)
     with runtime.seeded(), tempfile.TemporaryDirectory(prefix="datafree-") as scratch:
@@ -67,6 +73,9 @@ def distill(
             taught.card.task,
         )
         problem.check()
+        asked = parse_budget(budget) if budget else Budget()
+        if budget:
+            chosen = _within(budget, asked, problem, chosen, runtime, out, quiet)
         with (
             tensor_answers(pupil.module),
             RunDir(out or Path(scratch) / "run", identity(taught, pupil, chosen, runtime)) as folder,
@@ -74,8 +83,20 @@ def distill(
             if folder.finished:
                 pupil.module.load_state_dict(read_weights(folder.path / STUDENT))
             else:
-                carry_out(problem, pupil, chosen, runtime, folder, reporting)
+                carry_out(problem, pupil, chosen, runtime, folder, reporting, asked.seconds)
     return pupil.module.eval()
+
+
+def _within(
+    budget: str, asked: Budget, problem: Problem, recipe: Recipe, runtime: Runtime, out: str | Path | None, quiet: bool
+) -> Recipe:
+    """The recipe stretched to a budget, or as it was when the run in `out` was begun with the same one."""
+    if out and (earlier := planned(Path(out), budget)):
+        return replace(recipe, plan=Plan(**earlier))
+    pace = measure(problem, recipe, runtime) if asked.seconds else None
+    plan = stretched(recipe.plan, asked, pace)
+    say(f"budget {budget}: {expected(plan, pace)} (the recipe's own: {recipe.plan.rounds:,} rounds)", quiet)
+    return replace(recipe, plan=plan)
 
 
 def rehearse(teacher: Network, student: str, recipe: Recipe, **how: Any) -> None:

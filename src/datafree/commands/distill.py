@@ -56,6 +56,7 @@ def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Call
         seed: int = default_seed,
         dry_run: bool = False,
         tensorboard: bool = False,
+        budget: str | None = None,
         allow_code: Packages = (),
     ) -> None:
         """Teach a student what a teacher knows, without its data; the same line again resumes.
@@ -90,6 +91,8 @@ def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Call
             Go once through every phase at the smallest size, then stop.
         tensorboard
             Also write TensorBoard event files into the run's folder.
+        budget
+            Wall time (90s, 20m, 1.5h) or images that the method makes (50000images): the recipe's rounds are stretched to it.
         allow_code
             Packages whose code may be imported and called to build the teacher.
         """
@@ -113,7 +116,7 @@ def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Call
         before = is_finished(out)
         verbs.distill(
             network, student, recipe=given, out=out, eval_data=eval_data, device=device, precision=precision, seed=seed,
-            tensorboard=tensorboard,
+            tensorboard=tensorboard, budget=budget,
         )  # fmt: skip
         _tell(out, before)
 

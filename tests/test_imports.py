@@ -29,7 +29,9 @@ methods.cmi methods.csd methods.deepinversion methods.dfad methods.stored method
 methods.dda
 methods
 recipe rundir runlog stopping export
-preparation recipes report budget
+preparation report recipes.plans
+recipes.dda recipes.dfad recipes.inversion recipes.stored recipes.sttss
+recipes budget
 engine synthesis
 distillation
 verbs

@@ -1,0 +1,17 @@
+"""Named settings with their source, a file a method."""
+
+from datafree.recipe import Recipe
+from datafree.recipes.dda import DDA_RECIPES
+from datafree.recipes.dfad import DFAD_RECIPES
+from datafree.recipes.inversion import INVERSION_RECIPES
+from datafree.recipes.stored import STORED_RECIPES
+from datafree.recipes.sttss import STTSS_RECIPES
+
+RECIPES: dict[str, Recipe] = {**DFAD_RECIPES, **STTSS_RECIPES, **INVERSION_RECIPES, **DDA_RECIPES, **STORED_RECIPES}
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of that name. Raises `ValueError` with the names there are."""
+    if name not in RECIPES:
+        raise ValueError(f"No recipe is named {name!r}; there are: {', '.join(RECIPES)}.")
+    return RECIPES[name]

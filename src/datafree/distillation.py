@@ -1,6 +1,7 @@
 """One run from a problem to a student file and its record."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from datafree.pictures import DRAWINGS, Sheet, judged
 from datafree.recipe import Recipe
 from datafree.report import write_report
 from datafree.rundir import STUDENT, RunDir
+from datafree.runlog import RunLog
 from datafree.runtime import Runtime
 from datafree.sources import labelled_for
 
@@ -66,11 +68,7 @@ def carry_out(
     }
     folder.write({"status": "running", **facts})
 
-    def grade(network: nn.Module) -> Score:
-        assert labelled is not None
-        return score(predictions(network, labelled.pixels, problem.inputs, runtime.device), labelled)
-
-    report = grade if labelled else None
+    report = partial(_grade, problem, runtime, labelled) if labelled else None
 
     def draw(pixels: Tensor) -> Sheet:
         return DRAWINGS[problem.task](problem, pixels, labelled.colours if labelled else None)
@@ -91,15 +89,24 @@ def carry_out(
     results: dict[str, Any] = {"rounds": clock.round, **runtime.counts, "peak_mb": round(runtime.peak_mb(), 1)}
     results |= {f"{name}_s": round(value, 2) for name, value in (clock.seconds() | runtime.phases).items()}
     if labelled:
-        grades = {"teacher": grade(problem.teacher.network), "student": grade(problem.student)}
-        name = grades["student"].name
-        results |= {f"{who}_{name}": found.percent for who, found in grades.items()}
-        results |= {f"best_{name}_oracle": log.best(name)}
-        if grades["student"].each:
-            names = labelled.names or tuple(map(str, range(labelled.classes)))
-            results |= {f"student_{name}_each": dict(zip(names, grades["student"].rounded(), strict=True))}
-            pictures, columns = judged(problem, labelled)
-            save_grid(pictures, folder.images / "evaluation.png", columns)
+        results |= _judgement(problem, runtime, labelled, folder, log)
     student = {"sha256": record.fingerprint(problem.student), "parameters": parameters(problem.student)}
     folder.write({"status": "finished", "student": student, "results": results})
     write_report(folder.path)
+
+
+def _grade(problem: Problem, runtime: Runtime, labelled: Labelled, network: nn.Module) -> Score:
+    return score(predictions(network, labelled.pixels, problem.inputs, runtime.device), labelled)
+
+
+def _judgement(problem: Problem, runtime: Runtime, labelled: Labelled, folder: RunDir, log: RunLog) -> dict[str, Any]:
+    """Both networks' scores, the best ever logged, and, where pixels are judged, each class's and a picture."""
+    teacher, student = (_grade(problem, runtime, labelled, each) for each in (problem.teacher.network, problem.student))
+    name = student.name
+    found = {f"teacher_{name}": teacher.percent, f"student_{name}": student.percent, f"best_{name}_oracle": log.best(name)}
+    if not student.each:
+        return found
+    pictures, columns = judged(problem, labelled)
+    save_grid(pictures, folder.images / "evaluation.png", columns)
+    names = labelled.names or tuple(map(str, range(labelled.classes)))
+    return {**found, f"student_{name}_each": dict(zip(names, student.rounded(), strict=True))}

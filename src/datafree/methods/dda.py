@@ -112,7 +112,7 @@ class Augmenter(Synthesizer):
         self.host = settings.host.start(problem, runtime)
         self.bank = Pool(problem.inputs, settings.bank, runtime.device)
         self.waiting = Queue(problem.inputs, runtime.device)
-        self.varied = Counter()  # images of the bank
+        self.varied = Counter()  # sources so far
         self.diffuser: Diffuser | None = None
         if settings.variations:
             kind = Pretrained if settings.diffusion.pipeline else Embedded

@@ -99,7 +99,11 @@ def main() -> None:
             # The bank is made at a steady pace; what DDA took longer, at that pace, in whole rounds.
             extra = (varied["cpu_s"] - alone["cpu_s"]) / alone["bank_s"] * 2000
             bank = 2000 + max(0, round(extra / plan.new) * plan.new)
-            entries += [alone, varied, student(seed, host, "time", f"{light} {_alone(host, bank, plan.new, late)}")]
+            if bank > 2000:
+                longer = student(seed, host, "time", f"{light} {_alone(host, bank, plan.new, late)}")
+            else:  # DDA took no longer: the host alone has had its time
+                longer = alone | {"budget": "time"}
+            entries += [alone, varied, longer]
         if case.dfad:
             entries.append(student(seed, "dfad", "own-plan", case.dfad))
         real = f"--recipe stored-mnist --method.path {train} --plan.rounds {late} --plan.steps {plan.steps}"

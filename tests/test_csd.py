@@ -41,7 +41,7 @@ def test_the_head_tells_class_and_quarter_turns_in_a_naive_loop(taught: Network)
     student = made.problem.student.eval()
     x, labels = torch.randn(6, *taught.card.inputs.shape), torch.arange(6)
     with torch.no_grad():
-        seen = made._head_loss(made._features(student, x), labels).item()
+        seen = made._head_loss(made.head, made._features(student, x), labels).item()
         total = 0.0
         for image, label in zip(x, labels.tolist(), strict=True):
             for quarters in range(4):
@@ -63,7 +63,7 @@ def test_images_are_hard_for_the_head_and_the_first_ones_do_not_look_at_it(taugh
         labels = torch.arange(50) % 10
         x = made._invert(labels)
         with torch.no_grad():
-            return made._head_loss(made._features(made.problem.student.eval(), x), labels).item(), x
+            return made._head_loss(made.head, made._features(made.problem.student.eval(), x), labels).item(), x
 
     plain, blind = error(FAST.model_copy(update={"first": 1000, "first_steps": 100}))
     hard, _ = error(FAST.model_copy(update={"hardness": 20.0}))
@@ -80,7 +80,7 @@ def test_the_student_s_steps_teach_the_head_and_a_new_set_begins_it_anew(taught:
     def error() -> float:
         student = made.problem.student.eval()
         with torch.no_grad():
-            value = made._head_loss(made._features(student, x), labels).item()
+            value = made._head_loss(made.head, made._features(student, x), labels).item()
         student.train()
         return value
 

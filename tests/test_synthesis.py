@@ -70,12 +70,6 @@ def test_ranks_of_torchrun_make_a_shard_each(tmp_path: Path, teacher_file: Path,
     assert [len(part) for part in read_set(out).pixels] == [8, 4]
 
 
-def test_a_run_under_torchrun_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="without torchrun"):
-        distill(network(1), TINY, recipe="dfad-digits")
-
-
 def test_a_killed_shard_is_restarted_and_the_set_is_the_same(tmp_path: Path, teacher_file: Path) -> None:
     flags = ["--recipe", "sttss-mnist", "--n", "60", "--batch", "3", "--method.steps", "60", "--device", "cpu", "--out"]
 

@@ -13,6 +13,7 @@ from datafree.method import Problem
 from datafree.metrics import Score, predictions, score
 from datafree.network import Network, parameters
 from datafree.pictures import DRAWINGS, Sheet, judged
+from datafree.ranks import is_main, ranks
 from datafree.recipe import Recipe
 from datafree.report import write_report
 from datafree.rundir import STUDENT, RunDir
@@ -42,6 +43,7 @@ def identity(teacher: Network, student: Network, recipe: Recipe, runtime: Runtim
         "seed": runtime.seed,
         "precision": runtime.precision,
         "device": runtime.device.type,
+        "processes": ranks(),
     }
 
 
@@ -55,7 +57,9 @@ def carry_out(
     seconds: float | None = None,
 ) -> None:
     """Run the engine, for at most `seconds`, then write the student's file and the finished record."""
-    synthesizer = recipe.method.start(problem, runtime)
+    own = recipe.shared()
+    synthesizer = own.method.start(problem, runtime)
+    runtime.part_ways()
     labelled = None if reporting.eval_data is None else labelled_for(reporting.eval_data, pupil.card)
     facts = {
         "command": record.command(),
@@ -74,7 +78,7 @@ def carry_out(
         return DRAWINGS[problem.task](problem, pixels, labelled.colours if labelled else None)
 
     job = engine.Job(
-        problem, synthesizer, recipe.plan, runtime, folder, report, draw, reporting.quiet, reporting.tensorboard, seconds
+        problem, synthesizer, own.plan, runtime, folder, report, draw, reporting.quiet, reporting.tensorboard, seconds
     )
     kept, clock, log = engine.run(job)
     if kept is not problem.student:
@@ -85,9 +89,11 @@ def carry_out(
         "teacher": folder.identity["teacher"],
     }
     card = pupil.card.model_copy(update={"history": ({**history, "rounds": clock.round, "seed": runtime.seed},)})
-    Network(problem.student, card).save(folder.path / STUDENT)
-    results: dict[str, Any] = {"rounds": clock.round, **runtime.counts, "peak_mb": round(runtime.peak_mb(), 1)}
+    results: dict[str, Any] = {"rounds": clock.round, **runtime.totals(), "peak_mb": round(runtime.peak_mb(), 1)}
     results |= {f"{name}_s": round(value, 2) for name, value in (clock.seconds() | runtime.phases).items()}
+    if not is_main():
+        return
+    Network(problem.student, card).save(folder.path / STUDENT)
     if labelled:
         results |= _judgement(problem, runtime, labelled, folder, log)
     student = {"sha256": record.fingerprint(problem.student), "parameters": parameters(problem.student)}

@@ -15,6 +15,7 @@ from datafree.metrics import Score
 from datafree.pictures import Sheet
 from datafree.plan import Plan
 from datafree.preparation import prepare
+from datafree.ranks import any_rank, is_main, mean_buffers, parallel
 from datafree.rundir import RunDir, refuse_non_finite
 from datafree.runlog import RunLog
 from datafree.runtime import Runtime
@@ -81,10 +82,10 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
     clock.before |= spent
     prepare(synthesizer, runtime, job.folder, parts, job.quiet, clock.seconds)
     log = RunLog(job.folder.log, plan.rounds, clock.round, job.quiet, job.tensorboard)
-    kept = average.module if average else student
+    kept, learner = average.module if average else student, parallel(student)
     student.train()
     with stoppable() as stop, contextlib.closing(log):
-        last = job.last(clock)
+        (last,) = any_rank(job.last(clock))
         while not last:
             _set_rates(optimizers, initial, plan.rate(clock.round))
             if not plan.fill or clock.round < plan.fill:
@@ -94,14 +95,16 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
             if clock.round >= plan.warmup:
                 for batch in pool.batches(plan.steps, plan.batch, runtime.random):
                     with runtime.autocast():
-                        loss = synthesizer.loss(student, batch)
+                        loss = synthesizer.loss(learner, batch)
                     runtime.minimize(loss, optimizer)
                     runtime.note("student_loss", loss)
                     if average:
                         average.update_parameters(student)
             clock.round += 1
-            last = job.last(clock)
-            _border(job, clock, log, kept, pool, parts, last, stopping=stop.is_set())
+            mean_buffers(student)
+            mean_buffers(kept)
+            last, stopping = any_rank(job.last(clock), stop.is_set())
+            _border(job, clock, log, kept, pool, parts, last, stopping)
     return kept, clock, log
 
 
@@ -117,12 +120,12 @@ def _border(
     if due(plan.log_every) or due(plan.save_every) or due(plan.eval_every) or stopping:
         values = job.runtime.drain()
         refuse_non_finite(values, clock.round)
-        if job.evaluate and due(plan.eval_every):
+        if job.evaluate and is_main() and due(plan.eval_every):
             grade = job.evaluate(kept)
             values[grade.name] = grade.percent
         if values:
-            log.write(clock.round, values | {"images": job.runtime.counts["images"], "wall_s": clock.seconds()["wall"]})
-    if due(plan.grid_every):
+            log.write(clock.round, values | {"images": job.runtime.totals()["images"], "wall_s": clock.seconds()["wall"]})
+    if is_main() and due(plan.grid_every):
         pictures, columns = job.draw(pool.newest(GRID_IMAGES))
         save_grid(pictures, job.folder.images / f"round-{clock.round:06}.png", columns)
         for name, picture in job.synthesizer.pictures().items():

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from datafree.method import Problem, Teacher
 from datafree.moments import channel_means
+from datafree.ranks import parallel
 from datafree.runtime import Runtime, evaluating
 from datafree.taps import calls, last_maps, layer_inputs, layer_outputs
 
@@ -44,6 +45,7 @@ class FeatureMatch:
             *(nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)),
             nn.Conv2d(width, outside, 1),
         ).to(runtime.device)
+        self.aligned = parallel(self.align)
 
     def __call__(self, student: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The teacher's answer and the student's, both [B, classes], and the distance, a scalar in fp32."""
@@ -53,4 +55,4 @@ class FeatureMatch:
             guess = student(x)
         target = theirs[self.theirs]
         maps = F.adaptive_avg_pool2d(own[self.own], (target.shape[2], target.shape[3]))
-        return answer, guess, F.mse_loss(self.align(maps).float(), target.float())
+        return answer, guess, F.mse_loss(self.aligned(maps).float(), target.float())

@@ -4,13 +4,14 @@ import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from datafree.answers import logits_of, noise_for, probe
 from datafree.folding import folded
+from datafree.ranks import share
 from datafree.runtime import Runtime, fastest_layout
 from datafree.settings import Settings
 from datafree.spec import InputSpec
@@ -185,6 +186,9 @@ class Synthesizer(ABC):
 class Method(Settings, ABC):
     """Frozen, validated settings of a data-free method; each field is a flag of the command line."""
 
+    counted: ClassVar[tuple[str, ...]] = ()
+    """Settings that count images of the whole run, of which each of several processes takes its part."""
+
     @property
     def adversarial(self) -> bool:
         """Whether the inputs depend on the student as it stands."""
@@ -193,6 +197,10 @@ class Method(Settings, ABC):
     @abstractmethod
     def start(self, problem: Problem, runtime: Runtime) -> Synthesizer:
         """Begin work on `problem`. Raises `ValueError` for what the method cannot serve."""
+
+    def shared(self) -> Self:
+        """This process's part of the settings. Raises `ValueError` where they cannot be dealt out evenly."""
+        return self.model_copy(update={name: share(getattr(self, name), f"--method.{name}") for name in self.counted})
 
     def rehearsal(self) -> "Method":
         """The same settings at the smallest size, for a dry run."""

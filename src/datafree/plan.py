@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from datafree.ranks import share
 from datafree.settings import Settings
 
 
@@ -70,6 +71,11 @@ class Plan(Settings):
     def images(self) -> int:
         """Images asked of the method in a round."""
         return self.new or self.steps * self.batch
+
+    def shared(self) -> "Plan":
+        """This process's part of every batch and of the pool. Raises `ValueError` where they cannot be dealt out evenly."""
+        counts = {name: share(getattr(self, name), f"--plan.{name}") for name in ("batch", "new", "keep")}
+        return self.model_copy(update=counts)
 
     def rehearsal(self) -> "Plan":
         """Two rounds of one small step each, saved, evaluated and drawn every time: every phase, in seconds."""

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from datafree.method import Stateful, Synthesizer
+from datafree.ranks import any_rank
 from datafree.rundir import RunDir, refuse_non_finite
 from datafree.runlog import RunLog
 from datafree.runtime import Runtime
@@ -36,8 +37,9 @@ def prepare(
             values = runtime.drain()
             refuse_non_finite(values, done)
             log.write(done, values)
-            if done == total or stop.is_set() or time.monotonic() - saved > SAVE_EVERY:
+            due, stopping = any_rank(time.monotonic() - saved > SAVE_EVERY, stop.is_set())
+            if done == total or stopping or due:
                 run.save(0, seconds(), parts)
                 saved = time.monotonic()
-            if stop.is_set():
+            if stopping:
                 raise Interrupted(f"Stopped before the first image, saved in {run.path}; the same line resumes.")

@@ -1,11 +1,17 @@
-"""Several processes that work together: which one this is, and what all of them must agree on."""
+"""Several processes that work as one: which one this is, what they agree on, and what they train together."""
 
+import contextlib
 import os
-from typing import Any, cast
+import warnings
+from collections.abc import Iterator
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+T = TypeVar("T")
 
 
 def place() -> tuple[int, int]:
@@ -13,9 +19,73 @@ def place() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")) + 1, int(os.environ.get("WORLD_SIZE", "1"))
 
 
+@contextlib.contextmanager
+def joined(device: torch.device) -> Iterator[None]:
+    """Inside, the processes that torchrun started are one group: gloo between CPUs, NCCL between GPUs."""
+    if place()[1] == 1 or dist.is_initialized():
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
 def together() -> bool:
     """Whether a process group stands, so that batches are parts of one batch."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def ranks() -> int:
+    """How many processes work together; 1 where this one works alone."""
+    return dist.get_world_size() if together() else 1
+
+
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return dist.get_rank() if together() else 0
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes and tells."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    if together():
+        dist.all_reduce(torch.zeros(1))  # on the CPUs, so that no GPU is waited for
+
+
+def broadcast(value: T) -> T:
+    """What the main process says, everywhere."""
+    if not together():
+        return value
+    said = [value]
+    dist.broadcast_object_list(said, device=torch.device("cpu"))
+    return said[0]
+
+
+def any_rank(*flags: bool) -> tuple[bool, ...]:
+    """For each flag, whether it is set in any process."""
+    if not together():
+        return flags
+    votes = torch.tensor(flags, dtype=torch.int32)
+    dist.all_reduce(votes)
+    return tuple(vote > 0 for vote in votes.tolist())
+
+
+def sum_over_ranks(values: dict[str, float]) -> dict[str, float]:
+    """The sum of what the processes have under each name; a name may be missing in some."""
+    if not together():
+        return values
+    everyone: list[dict[str, float]] = [{} for _ in range(ranks())]
+    dist.all_gather_object(everyone, values)
+    names = dict.fromkeys(name for each in everyone for name in each)
+    return {name: sum(each.get(name, 0) for each in everyone) for name in names}
 
 
 class _Mean(torch.autograd.Function):
@@ -37,3 +107,44 @@ class _Mean(torch.autograd.Function):
 def mean_over_ranks(x: Tensor) -> Tensor:
     """The mean of every process's x, with a gradient; x itself where this process works alone."""
     return cast(Tensor, _Mean.apply(x)) if together() else x
+
+
+def parallel(module: nn.Module) -> nn.Module:
+    """`module` to be called in the steps that train it: its gradients are means over processes, and so those of the whole
+    batch. `module` itself where this process works alone. All begin with the main process's weights.
+    """
+    if not together():
+        return module
+    with warnings.catch_warnings():  # the argument has a new name in late versions, which earlier ones do not know
+        warnings.simplefilter("ignore", FutureWarning)
+        return DistributedDataParallel(module, broadcast_buffers=False)
+
+
+def bare(module: nn.Module) -> nn.Module:
+    """What `parallel` was given."""
+    return module.module if isinstance(module, DistributedDataParallel) else module
+
+
+def same_weights(module: nn.Module) -> None:
+    """The main process's weights everywhere, in place."""
+    if together():
+        for weight in module.parameters():
+            dist.broadcast(weight.detach(), src=0)
+
+
+def mean_buffers(module: nn.Module) -> None:
+    """Each buffer of numbers as the mean over processes, in place: what batch norms remember is then of the whole batch, but
+    for the spread between the processes' own means.
+    """
+    if together():
+        for buffer in module.buffers():
+            if buffer.is_floating_point():
+                dist.all_reduce(buffer)
+                buffer /= dist.get_world_size()
+
+
+def share(n: int, name: str) -> int:
+    """This process's part of `n` things of a batch. Raises `ValueError` where `n` cannot be dealt out evenly."""
+    if n % ranks():
+        raise ValueError(f"{name} {n} cannot be dealt out to {ranks()} processes evenly; give a multiple of {ranks()}.")
+    return n // ranks()

@@ -24,6 +24,10 @@ class Recipe:
             "plan": self.plan.model_dump(mode="json"),
         }
 
+    def shared(self) -> "Recipe":
+        """This process's part of the recipe, where several work together: as many rounds and steps, on parts of batches."""
+        return Recipe(self.method.shared(), self.plan.shared(), self.source)
+
     def rehearsal(self) -> "Recipe":
         """The recipe at the smallest size, for a dry run."""
         return Recipe(self.method.rehearsal(), self.plan.rehearsal(), self.source)

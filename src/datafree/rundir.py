@@ -11,6 +11,7 @@ import torch
 
 from datafree.files import replace_atomically, write_text
 from datafree.method import Stateful
+from datafree.ranks import barrier, is_main, rank
 
 STUDENT = "student.safetensors"  # the finished student's file in a run's folder
 
@@ -37,14 +38,24 @@ class RunDir:
     """The folder of one run: `run.json`, `log.csv`, `checkpoint.pt`, `images/`, `student.safetensors`.
 
     `identity` is what makes a run this run (settings, teacher, student, seed). A folder holding another run, or anything
-    else, or one that another process is writing, is refused with `ValueError`. Use it in a `with` block, which holds the
-    folder's lock.
+    else, or one that another run is writing, is refused with `ValueError`. Use it in a `with` block, which holds the
+    folder's lock. Of several processes that work together the main one writes it; each of the others has a checkpoint of its
+    own beside the main one's.
     """
 
     def __init__(self, path: str | Path, identity: Mapping[str, Any]):
         self.path = Path(path)
         self.identity = json.loads(json.dumps(identity))  # as it will be read back
         self.record: dict[str, Any] = {"status": "new", "identity": self.identity}
+        self.saves = 0
+        if is_main():
+            self._open()
+        barrier()  # the others read what the main process found right
+        if not is_main():
+            self._refuse_foreign()
+        barrier()
+
+    def _open(self) -> None:
         self._refuse_foreign()
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = (self.path / ".lock").open("w")
@@ -72,16 +83,36 @@ class RunDir:
     def write(self, facts: Mapping[str, Any]) -> None:
         """Bring `run.json` up to date with `facts`."""
         self.record |= facts
-        write_text(self.path / "run.json", json.dumps(self.record, indent=2) + "\n")
+        if is_main():
+            write_text(self.path / "run.json", json.dumps(self.record, indent=2) + "\n")
 
     def save(self, round_: int, seconds: Mapping[str, float], parts: Mapping[str, Stateful]) -> None:
-        """Write everything that must survive, as of the border before round `round_`, atomically."""
+        """Write everything that must survive, as of the border before round `round_`, atomically.
+
+        Several processes write together: the main one last, whose file says which of the others' belong to it.
+        """
+        self.saves += 1
         state = {
             "round": round_,
+            "saves": self.saves,
             "seconds": dict(seconds),
             "parts": {name: part.state_dict() for name, part in parts.items()},
         }
-        replace_atomically(self.path / "checkpoint.pt", lambda temporary: torch.save(state, temporary))
+
+        def write() -> None:
+            replace_atomically(self._checkpoint(self.saves), lambda temporary: torch.save(state, temporary))
+
+        if not is_main():
+            write()
+        barrier()
+        if is_main():
+            write()
+        barrier()
+        if not is_main():
+            self._checkpoint(self.saves - 1).unlink(missing_ok=True)
+
+    def _checkpoint(self, saves: int) -> Path:
+        return self.path / (f"checkpoint-{rank() + 1}-{saves}.pt" if rank() else "checkpoint.pt")
 
     def restore(self, parts: Mapping[str, Stateful]) -> tuple[int, dict[str, float]]:
         """Take up the last checkpoint: the round to go on with and the seconds spent; (0, {}) where there is none."""
@@ -89,6 +120,9 @@ class RunDir:
         if not file.exists():
             return 0, {}
         state = torch.load(file, map_location="cpu", weights_only=True)
+        self.saves = state["saves"]
+        if not is_main():
+            state = torch.load(self._checkpoint(self.saves), map_location="cpu", weights_only=True)
         for name, part in parts.items():
             part.load_state_dict(state["parts"][name])
         return state["round"], state["seconds"]
@@ -97,7 +131,8 @@ class RunDir:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.close()
+        if is_main():
+            self._lock.close()
 
     def _refuse_foreign(self) -> None:
         file = self.path / "run.json"

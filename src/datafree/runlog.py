@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from datafree.files import write_text
+from datafree.ranks import is_main
 
 
 class RunLog:
-    """Writes what a run says of itself. Lines after `start` are dropped: the rounds they tell of are run again.
+    """Writes what a run says of itself. Lines after `start` are dropped: the rounds they tell of are run again. Of several
+    processes only the main one writes and tells.
 
     `unit` is what a person calls a round. A name with a slash (`kept/3`, one of many) is written, but not told.
     """
@@ -20,16 +22,18 @@ class RunLog:
     def __init__(
         self, path: Path, rounds: int, start: int, quiet: bool = False, tensorboard: bool = False, unit: str = "round"
     ):
-        self.path, self.rounds, self.quiet, self.unit = path, rounds, quiet, unit
+        self.path, self.rounds, self.quiet, self.unit = path, rounds, quiet or not is_main(), unit
         self.rows = [row for row in _read(path) if int(row["round"]) <= start]
         self._file: io.TextIOWrapper | None = None
         self._columns: list[str] = []
-        if self.rows:
+        if not is_main():
+            tensorboard = False
+        elif self.rows:
             self._open(list(dict.fromkeys(name for row in self.rows for name in row)), self.rows)
         else:
             path.unlink(missing_ok=True)
         self._board = _board(path.parent) if tensorboard else None
-        self._live = sys.stderr.isatty() and not quiet
+        self._live = sys.stderr.isatty() and not self.quiet
         self._began, self._told = time.monotonic(), 0.0
         self._images = float(self.rows[-1].get("images", 0)) if self.rows else 0.0  # at the line before
         self._spent, self._round = 0.0, start  # seconds of this session, and round, at the line before
@@ -37,6 +41,8 @@ class RunLog:
 
     def write(self, round_: int, values: Mapping[str, float]) -> None:
         """One line of the log: the round and the means since the last line."""
+        if not is_main():
+            return
         row = {"round": str(round_), **{name: f"{value:.8g}" for name, value in values.items()}}
         self.rows.append(row)
         if set(row) - set(self._columns):

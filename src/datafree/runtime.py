@@ -5,18 +5,19 @@ import os
 import resource
 import time
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
+from datafree.ranks import mean_over_ranks, rank, sum_over_ranks
 from datafree.settings import first_line
 
 Precision = Literal["fp32", "bf16"]
 
 
 class Runtime:
-    """Device, precision, seeded random numbers and counters of one run.
+    """Device, precision, seeded random numbers and counters of one run; each of several processes draws its own numbers.
 
     Raises `ValueError` for a device that is not there.
     """
@@ -24,11 +25,21 @@ class Runtime:
     def __init__(self, device: str = "auto", precision: Precision = "fp32", seed: int = 0):
         self.device = find_device(device)
         self.precision, self.seed = precision, seed
-        self.random = torch.Generator(self.device).manual_seed(seed)
+        self.random = torch.Generator(self.device).manual_seed(self.own_seed)
         self.counts = {"images": 0, "teacher_queries": 0}  # over all sessions of the run, in images
         self.phases: dict[str, float] = {}  # wall seconds of what was timed, over all sessions
         self._sums: dict[str, Tensor] = {}
         self._terms: dict[str, int] = {}
+
+    @property
+    def own_seed(self) -> int:
+        """The seed, and in later processes one of their own."""
+        return self.seed + 1_000_003 * rank()  # a CPU generator looks at the lower 32 bits alone
+
+    def part_ways(self) -> None:
+        """From here on torch's own random numbers, which dropout draws from, differ between processes too."""
+        if rank():
+            torch.manual_seed(self.own_seed)
 
     def noise(self, *shape: int) -> Tensor:
         """Standard normal numbers on the device, from the run's own generator."""
@@ -64,10 +75,15 @@ class Runtime:
         self.phases[phase] = self.phases.get(phase, 0.0) + time.monotonic() - began
 
     def drain(self) -> dict[str, float]:
-        """Means of what was noted since the last drain. The one place that waits for the device."""
-        means = {name: total.item() / self._terms[name] for name, total in self._sums.items()}
+        """Means of what was noted since the last drain, over all processes. The one place that waits for the device."""
+        sums = sum_over_ranks({name: total.item() for name, total in self._sums.items()})
+        terms = sum_over_ranks(dict(self._terms))
         self._sums, self._terms = {}, {}
-        return means
+        return {name: total / terms[name] for name, total in sums.items()}
+
+    def totals(self) -> dict[str, int]:
+        """The counts over all processes."""
+        return {name: int(total) for name, total in sum_over_ranks(dict(self.counts)).items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Random states (the run's own and torch's, which dropout draws from), the counts, and what phases have cost."""
@@ -84,12 +100,12 @@ class Runtime:
         self.counts, self.phases = dict(state["counts"]), dict(state["phases"])
 
     @contextlib.contextmanager
-    def seeded(self) -> Iterator[None]:
+    def seeded(self) -> Iterator[Self]:
         """Seed torch's own random numbers inside, and leave the caller's as they were."""
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(self.seed)
-            yield
+            yield self
 
     def peak_mb(self) -> float:
         """Peak memory in MiB: the device's where it is a GPU, else the process's."""
@@ -121,7 +137,8 @@ class Plateau:
         self._updates += 1
         if not self.patience or self._updates % self.patience:
             return False
-        answer, self._asked = self._asked, _sent(loss.detach())
+        # Statistics of the global batch need every process in every step, so all must stop together.
+        answer, self._asked = self._asked, _sent(mean_over_ranks(loss.detach()))
         if answer is None:
             return False
         value, event = answer

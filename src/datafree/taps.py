@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from datafree.moments import moments
+from datafree.ranks import bare
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 
@@ -46,7 +47,7 @@ def layer_outputs(network: nn.Module, *names: str) -> Iterator[dict[str, Tensor]
 
 
 def _named(network: nn.Module, names: tuple[str, ...]) -> list[tuple[str, nn.Module]]:
-    layers = dict(network.named_modules())
+    layers = dict(bare(network).named_modules())
     if missing := [name for name in names if name not in layers]:
         raise ValueError(f"The network has no layer {missing[0]!r}; its layers: {', '.join(list(layers)[1:9])}, ...")
     return [(name, layers[name]) for name in names]

@@ -18,7 +18,7 @@ from datafree.method import Method, NoStudent, Problem, Teacher
 from datafree.metrics import Score, percent, predictions, score
 from datafree.network import Network, read_weights
 from datafree.plan import Plan
-from datafree.ranks import place
+from datafree.ranks import broadcast, is_main, joined, place
 from datafree.recipe import Recipe
 from datafree.recipes import find_recipe
 from datafree.rundir import STUDENT, RunDir, planned
@@ -52,17 +52,21 @@ def distill(
     in place. `inputs` may be left out where the teacher has a card. `out` is the run's folder: the same call again resumes
     it, and gives a finished run's student back; without it nothing is kept. `eval_data` only reports. `budget`, `20m` of wall
     time or `50000images`, stretches the recipe's rounds to it, after a few rounds that measure; a run that is still not done
-    when its time is up ends there, with its student.
+    when its time is up ends there, with its student. Under torchrun the processes work as one: batches are dealt out, each
+    process draws its own noise, and all return the same student.
 
     Raises `ValueError` for what cannot be served, `FloatingPointError` where the loss is no longer finite, `OSError`
     where a file cannot be written, and `stopping.Interrupted` after saving itself on Ctrl-C or SIGTERM.
     """
-    if place() != (1, 1):
-        raise ValueError("Several processes were started, and a run is one process so far; start it without torchrun.")
     reporting = Reporting(eval_data, quiet, tensorboard, budget)
     chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe
-    runtime = Runtime(device, precision, seed)
-    with runtime.seeded(), tempfile.TemporaryDirectory(prefix="datafree-") as scratch:
+    if place()[1] > 1 and out is None:
+        raise ValueError("Several processes need a folder that all of them see; name one with out.")
+    with (
+        joined(find_device(device)),
+        Runtime(device, precision, seed).seeded() as runtime,
+        tempfile.TemporaryDirectory(prefix="datafree-") as scratch,
+    ):
         taught = known(teacher, inputs)
         pupil = student_for(student, taught.card)
         problem = Problem(
@@ -93,17 +97,21 @@ def _within(
     """The recipe stretched to a budget, or as it was when the run in `out` was begun with the same one."""
     if out and (earlier := planned(Path(out), budget)):
         return replace(recipe, plan=Plan(**earlier))
-    pace = measure(problem, recipe, runtime) if asked.seconds else None
+    pace = broadcast(measure(problem, recipe.shared(), runtime)) if asked.seconds else None
     plan = stretched(recipe.plan, asked, pace)
-    say(f"budget {budget}: {expected(plan, pace)} (the recipe's own: {recipe.plan.rounds:,} rounds)", quiet)
+    told = f"budget {budget}: {expected(plan, pace)} (the recipe's own: {recipe.plan.rounds:,} rounds)"
+    say(told, quiet or not is_main())
     return replace(recipe, plan=plan)
 
 
 def rehearse(teacher: Network, student: str, recipe: Recipe, **how: Any) -> None:
     """A dry run: every phase at the smallest size, in a folder that is thrown away, then resumed from its checkpoint.
 
-    Raises what the real run would raise, `AssertionError` where the resumed run gives another student.
+    Raises what the real run would raise, `ValueError` under torchrun, and `AssertionError` where the resumed run gives
+    another student.
     """
+    if place()[1] > 1:
+        raise ValueError("A dry run is one process; start it without torchrun.")
     with tempfile.TemporaryDirectory(prefix="datafree-dry-run-") as scratch:
         out = Path(scratch) / "run"
         hashes = []
@@ -144,8 +152,10 @@ def synthesize(
     settings = method if isinstance(method, Method) else (find_recipe(method) if isinstance(method, str) else method).method
     if settings.adversarial:
         raise ValueError("This method's inputs depend on a student, so it cannot make a set without one; use distill.")
-    runtime = Runtime(device, precision, seed)
-    with runtime.seeded(), tempfile.TemporaryDirectory(prefix="datafree-") as scratch:
+    with (
+        Runtime(device, precision, seed).seeded() as runtime,
+        tempfile.TemporaryDirectory(prefix="datafree-") as scratch,
+    ):
         taught = known(teacher, inputs)
         known_as = taught.card
         problem = Problem(Teacher(taught.module, runtime), NoStudent(), known_as.inputs, known_as.classes, known_as.task)

@@ -13,6 +13,7 @@ from datafree.method import Method
 from datafree.methods.dfad import DFAD
 from datafree.network import load
 from datafree.plan import Plan
+from datafree.ranks import place
 from datafree.recipe import Recipe, recipe_from
 from datafree.recipes import RECIPES, find_recipe
 from datafree.report import PAGE
@@ -118,7 +119,8 @@ def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Call
             network, student, recipe=given, out=out, eval_data=eval_data, device=device, precision=precision, seed=seed,
             tensorboard=tensorboard, budget=budget,
         )  # fmt: skip
-        _tell(out, before)
+        if place()[0] == 1:
+            _tell(out, before)
 
     command.__annotations__ |= {"method": preset(recipe.method) | None, "plan": preset(recipe.plan) | None}
     return command

@@ -10,6 +10,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from datafree.diffusion.diffuser import Diffuser, Diffusion, package
 from datafree.method import Counter, Stateful
+from datafree.ranks import parallel
 from datafree.runtime import Runtime, fastest_layout
 from datafree.spec import InputSpec
 
@@ -31,6 +32,7 @@ class Embedded(Diffuser):
         self.scheduler.set_timesteps(settings.steps)
         self.network = fastest_layout(_unet(diffusers, inputs.shape, settings.width).to(runtime.device)).train()
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(settings.average))
+        self.learner = parallel(self.network)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), settings.lr, fused=True)
         self.trained = Counter()
 
@@ -46,7 +48,7 @@ class Embedded(Diffuser):
             x = bank[rows].float() / 127.5 - 1
             levels = torch.randint(LEVELS, (len(x),), generator=random, device=x.device)
             noise = self.runtime.noise(*x.shape)
-            loss = F.mse_loss(self._predict(self.network, self.scheduler.add_noise(x, noise, levels), levels), noise)
+            loss = F.mse_loss(self._predict(self.learner, self.scheduler.add_noise(x, noise, levels), levels), noise)
             self.optimizer.param_groups[0]["lr"] = settings.lr * _rate(self.trained.count / settings.updates)
             self.runtime.minimize(loss, self.optimizer)
             self.average.update_parameters(self.network)

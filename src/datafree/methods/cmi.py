@@ -4,7 +4,7 @@ A fresh generator is optimised for each batch until the teacher answers with cho
 remember; a contrastive term tells each image from all that were made before, so that the images stay diverse.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,8 @@ from datafree.transfer import Batch
 
 class CMI(Method):
     """Settings of CMI; defaults are those of its code for CIFAR-10, from scratch."""
+
+    counted: ClassVar[tuple[str, ...]] = ("batch",)
 
     batch: PositiveInt = 256
     """Images inverted together, by one fresh generator."""

@@ -5,6 +5,8 @@ remember, and until a small head on the student's features can no longer tell cl
 the student as it stands.
 """
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -14,6 +16,7 @@ from datafree.augment import Augmentation
 from datafree.inversion import fresh_generator, invert
 from datafree.losses import kd, statistics_distance
 from datafree.method import Counter, Method, Problem, Stateful, Synthesizer
+from datafree.ranks import parallel, same_weights
 from datafree.runtime import Runtime, evaluating, frozen
 from datafree.taps import calls, layer_inputs, norm_statistics
 from datafree.transfer import Batch
@@ -21,6 +24,8 @@ from datafree.transfer import Batch
 
 class CSD(Method):
     """Settings of CSD; defaults are those of its code for CIFAR-10, which DDA (arXiv 2410.17606) runs as well."""
+
+    counted: ClassVar[tuple[str, ...]] = ("batch", "first")
 
     batch: PositiveInt = 200
     """Images inverted together, by one fresh generator."""
@@ -93,6 +98,7 @@ class Inverter(Synthesizer):
         outputs = 4 * problem.classes
         self.head = nn.Sequential(nn.Linear(features, features), nn.ReLU(), nn.Linear(features, outputs)).to(runtime.device)
         self._reset_head()
+        self.judge = parallel(self.head)
         self.optimizer = torch.optim.SGD(self.head.parameters(), settings.head_lr, fused=True)
         self.made = Counter()
 
@@ -116,7 +122,7 @@ class Inverter(Synthesizer):
         """One step of the head."""
         with evaluating(student), torch.no_grad():  # rotated images are not to move the student's norms
             features = self._features(student, x)
-        self.runtime.minimize(self._head_loss(features, answer.argmax(1)), self.optimizer)
+        self.runtime.minimize(self._head_loss(self.judge, features, answer.argmax(1)), self.optimizer)
 
     def state(self) -> dict[str, Stateful]:
         return {"head": self.head, "made": self.made}
@@ -129,6 +135,7 @@ class Inverter(Synthesizer):
             if isinstance(layer, nn.Linear):
                 nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=self.runtime.random)
                 nn.init.zeros_(layer.bias)
+        same_weights(self.head)
 
     def _invert(self, labels: Tensor) -> Tensor:
         """Images in network units, the best iterate of the whole batch."""
@@ -149,7 +156,7 @@ class Inverter(Synthesizer):
                 if not early:
                     with self.runtime.autocast():
                         features = self._features(student, x)
-                    value = value - settings.hardness * self._head_loss(features, labels)
+                    value = value - settings.hardness * self._head_loss(self.head, features, labels)
                 return value.view(1)
 
             best, least = invert(
@@ -172,7 +179,7 @@ class Inverter(Synthesizer):
             student(torch.cat([x.rot90(quarters, (2, 3)) for quarters in range(4)]))
         return inside[self.layer].float()
 
-    def _head_loss(self, features: Tensor, labels: Tensor) -> Tensor:
+    def _head_loss(self, head: nn.Module, features: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy of the head's unit-length answers to class and rotation together, 4 y + quarters."""
         joint = torch.cat([4 * labels + quarters for quarters in range(4)])
-        return F.cross_entropy(F.normalize(self.head(features), dim=1), joint)
+        return F.cross_entropy(F.normalize(head(features), dim=1), joint)

@@ -5,7 +5,7 @@ source's are dropped, and the others join the set with their source's target. Th
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,7 @@ from datafree.methods.deepinversion import DeepInversion
 from datafree.methods.dfad import DFAD
 from datafree.methods.stored import Stored
 from datafree.methods.sttss import STTSS
+from datafree.ranks import share
 from datafree.runtime import Runtime
 from datafree.transfer import Batch, Pool, Queue
 
@@ -42,6 +43,8 @@ HOPELESS = 1000  # variations after which a filter that has kept none is an erro
 
 class DDA(Method):
     """Settings of DDA. The loss is that of its code; the paper gives neither omega nor the embedding, which are ours."""
+
+    counted: ClassVar[tuple[str, ...]] = ("bank", "batch", "sources")
 
     host: Method = CSD()
     """The method whose images are varied."""
@@ -94,6 +97,10 @@ class DDA(Method):
         quick = {"updates": min(self.diffusion.updates, 2), "batch": min(self.diffusion.batch, 8), "steps": 2}
         lenient = {"omega": -1.0, "same_class": False}  # two steps of training vary nothing well
         return self.model_copy(update=small | lenient | {"diffusion": self.diffusion.model_copy(update=quick)})
+
+    def shared(self) -> "DDA":
+        diffusion = self.diffusion.model_copy(update={"batch": share(self.diffusion.batch, "--method.diffusion.batch")})
+        return super().shared().model_copy(update={"host": self.host.shared(), "diffusion": diffusion})
 
     def start(self, problem: Problem, runtime: Runtime) -> "Augmenter":
         """Raises `ValueError` as the host does, and where the diffusion model cannot be had."""

@@ -5,6 +5,8 @@ it remembers of the real data; a prior keeps neighbouring pixels alike. Adaptive
 which the student does not yet agree.
 """
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -21,6 +23,8 @@ from datafree.transfer import Batch
 
 class DeepInversion(Method):
     """Settings of DeepInversion; defaults are those of its code for CIFAR-10 ("parameters from the paper")."""
+
+    counted: ClassVar[tuple[str, ...]] = ("batch",)
 
     batch: PositiveInt = 256
     """Images inverted together: their common statistics are what is matched."""

@@ -5,7 +5,7 @@ networks' logits, the student lowers it on fresh fakes. No real data, no labels,
 """
 
 import contextlib
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -14,12 +14,15 @@ from torch import Tensor, nn
 from datafree.losses import logit_gap
 from datafree.method import Method, Problem, Stateful, Synthesizer
 from datafree.nets.generators import GENERATORS
+from datafree.ranks import parallel
 from datafree.runtime import Runtime, evaluating, fastest_layout, frozen
 from datafree.transfer import Batch
 
 
 class DFAD(Method):
     """Settings of DFAD; the defaults are the CIFAR ones of the authors' code."""
+
+    counted: ClassVar[tuple[str, ...]] = ("batch",)
 
     latent: PositiveInt = 256
     """Size of the noise z, numbers."""
@@ -60,6 +63,7 @@ class Adversary(Synthesizer):
         self.teacher = problem.teacher.folded(problem.inputs)
         generator = GENERATORS[settings.generator](problem.inputs.shape, settings.latent, settings.width)
         self.generator = fastest_layout(generator.to(runtime.device)).train()
+        self.learner = parallel(self.generator)
         self.optimizer = torch.optim.Adam(self.generator.parameters(), settings.lr, fused=True)
 
     def synthesize(self, n: int) -> Batch:
@@ -70,7 +74,7 @@ class Adversary(Synthesizer):
             self._ascend()
         sizes = [min(self.settings.batch, n - done) for done in range(0, n, self.settings.batch)]
         with torch.no_grad():
-            return Batch(torch.cat([self._fakes(size) for size in sizes]))
+            return Batch(torch.cat([self._fakes(self.generator, size) for size in sizes]))
 
     def loss(self, student: nn.Module, batch: Batch) -> Tensor:
         """The gap on these fakes: mean |S(x) - T(x)| of raw logits."""
@@ -84,16 +88,16 @@ class Adversary(Synthesizer):
     def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
         return (self.optimizer,)
 
-    def _fakes(self, n: int) -> Tensor:
+    def _fakes(self, generator: nn.Module, n: int) -> Tensor:
         with self.runtime.autocast():
-            return self.generator(self.runtime.noise(n, self.settings.latent)).float()  # type: ignore[no-any-return]
+            return generator(self.runtime.noise(n, self.settings.latent)).float()  # type: ignore[no-any-return]
 
     def _ascend(self) -> None:
         """One Adam step on the generator against the gap; the gradient flows through both networks into the fakes."""
         student, teacher = self.problem.student, self.teacher
         still = evaluating(student) if self.settings.student_eval_in_generator_step else contextlib.nullcontext()
         with frozen(student), still, self.runtime.autocast():
-            x = self._fakes(self.settings.batch)
+            x = self._fakes(self.learner, self.settings.batch)
             gap = logit_gap(student(x), teacher(x))
         self.runtime.minimize(-torch.log1p(gap) if self.settings.objective == "log-gap" else -gap, self.optimizer)
         self.runtime.note("generator_gap", gap)

@@ -4,7 +4,8 @@
 
 Students with a host take the same number of steps on batches of one size, with the same loss (DDA's), so that only the
 images differ: `steps` is the host alone, `dda` the host's bank, its variations, and a diffusion model trained on it; `time`
-is the host alone with a bank so much larger that the whole run takes as many CPU seconds as `dda` did. KD on real data takes
+is the host alone with a bank so much larger that the whole run takes as many CPU seconds as `dda` did (the `steps` run again,
+in the results, where that took no longer). KD on real data takes
 as many steps by plain distillation, and DFAD follows its own recipe. Everything goes through the command line a user has;
 each part is a run folder, so the same line resumes.
 """

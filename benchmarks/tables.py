@@ -28,7 +28,7 @@ def accuracy_table(results: list[dict[str, Any]]) -> str:
         method, paper = METHODS[result["recipe"].split("-")[0]]
         last = [run["last"] for run in result["runs"]]
         spread = f" ± {statistics.stdev(last):.2f}" if len(last) > 1 else ""
-        ours = f"**{statistics.mean(last):.2f}**{spread} ({len(last)} seeds)"
+        ours = f"**{statistics.mean(last):.2f}**{spread} ({_seeds(last)})"
         known = result["paper"]
         theirs = f"{known['value']} ({known['kind']})" if known["value"] is not None else "not published"
         pair = f"{result['task']}, {result['teacher_arch']} → {result['student_arch']}"
@@ -46,6 +46,10 @@ def accuracy_table(results: list[dict[str, Any]]) -> str:
         ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
+
+
+def _seeds(values: list[float]) -> str:
+    return f"{len(values)} seed{'s' * (len(values) > 1)}"
 
 
 def speed_table(results: list[dict[str, Any]]) -> str:
@@ -101,7 +105,7 @@ def comparison_table(results: list[dict[str, Any]]) -> str:
             cells = [
                 result["task"],
                 *KINDS_IN_WORDS.get(key, key),
-                f"**{statistics.mean(last):.2f}**{spread} ({len(last)} seeds)",
+                f"**{statistics.mean(last):.2f}**{spread} ({_seeds(last)})",
                 f"{images - kept if tried else images:,}" if key[0] != "kd_real" else "none",
                 f"{kept:,} of {tried:,}" if tried else "none",
                 f"{seconds:,}",

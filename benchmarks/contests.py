@@ -1,14 +1,16 @@
 """What benchmarks/speed.py lets play: for each case a plainly written round or step, and ours, from equal weights."""
 
+import contextlib
 import copy
-import dataclasses
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import torch
 from plain import PlainDFAD, PlainDistillation, PlainInversion, PlainUpsampleGenerator
+from torch import Tensor, nn
 
 from datafree.answers import TASKS, probe
 from datafree.architectures import build
@@ -19,7 +21,7 @@ from datafree.methods.deepinversion import DeepInversion
 from datafree.methods.dfad import DFAD
 from datafree.methods.stored import Stored
 from datafree.nets.generators import DCGANGenerator
-from datafree.runtime import Runtime, fastest_layout
+from datafree.runtime import Precision, Runtime, fastest_layout
 from datafree.setfile import noise_set
 from datafree.spec import InputSpec
 from datafree.taps import norm_statistics
@@ -28,9 +30,9 @@ from datafree.transfer import Batch, Pool
 INVERTED = DeepInversion(steps=1, temperature=20, augment=Augmentation())  # for what comes after its inversion
 
 
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """A pair of networks, a generator and a batch."""
+@dataclass(frozen=True)
+class Pair:
+    """A teacher and a student, the generator that DFAD sets against them, and a batch."""
 
     teacher: str
     student: str
@@ -38,132 +40,204 @@ class Case:
     latent: int
     width: int
     batch: int
-    steps: int = 5
     generator: Literal["upsample", "dcgan"] = "upsample"
     classes: int = 10
+    steps: int = 5  # of the student in a DFAD round
 
 
-def players(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
-    """The plain round and ours, on networks with equal weights."""
-    runtime = Runtime("cpu")
-    inputs = InputSpec(shape=case.shape)
-    teacher, student = (build(name, inputs, case.classes) for name in (case.teacher, case.student))
-    generator = {"upsample": PlainUpsampleGenerator, "dcgan": DCGANGenerator}[case.generator]  # ours of the latter is plain
+PAIRS = {
+    "lenet5": Pair("lenet5", "lenet5-half", (1, 32, 32), latent=100, width=128, batch=128),
+    "lenet5-narrow": Pair("lenet5", "lenet5-half", (1, 32, 32), latent=100, width=16, batch=128, steps=10),
+    "resnet20": Pair("resnet20", "resnet20-half", (3, 32, 32), latent=256, width=128, batch=64),
+    "wrn-40-2": Pair("wrn-40-2", "wrn-16-1", (3, 32, 32), latent=256, width=128, batch=64),
+    "resnet34": Pair("resnet34", "resnet18", (3, 32, 32), latent=256, width=128, batch=16),
+    "camvid": Pair(
+        "compact-segmenter", "compact-segmenter-half", (3, 64, 64), 128, 16, batch=16, generator="dcgan", classes=11
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and in which numbers both play."""
+
+    device: str = "cpu"
+    precision: Precision = "fp32"
+
+    def runtime(self) -> Runtime:
+        """A fresh one."""
+        return Runtime(self.device, self.precision)
+
+    def plainly(self, play: Callable[[], None]) -> Callable[[], None]:
+        """A plain loop in those numbers."""
+
+        def run() -> None:
+            with self.runtime().autocast() if self.precision == "bf16" else contextlib.nullcontext():
+                play()
+
+        return run
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A plain round and ours, how many images each passes through the student, and parts of ours to time on their own."""
+
+    plain: Callable[[], None]
+    ours: Callable[[], None]
+    images: int
+    parts: dict[str, Callable[[], None]] = field(default_factory=dict)
+
+
+def networks(pair: Pair) -> tuple[nn.Module, nn.Module]:
+    """Fresh ones, in torch's default device."""
+    inputs = InputSpec(shape=pair.shape)
+    return build(pair.teacher, inputs, pair.classes), build(pair.student, inputs, pair.classes)
+
+
+def problem_of(pair: Pair, teacher: nn.Module, student: nn.Module, runtime: Runtime) -> Problem:
+    """What a method is given."""
+    inputs = InputSpec(shape=pair.shape)
+    task = TASKS[probe("student", student, inputs).dim()]
+    return Problem(Teacher(teacher.eval(), runtime), fastest_layout(student.train()), inputs, pair.classes, task)
+
+
+def dfad(pair: Pair, place: Place) -> Contest:
+    """A DFAD round: some steps of the student, one of the generator."""
+    runtime = place.runtime()
+    teacher, student = networks(pair)
+    generator = {"upsample": PlainUpsampleGenerator, "dcgan": DCGANGenerator}[pair.generator]  # ours of the latter is plain
     plain = PlainDFAD(
         copy.deepcopy(teacher),
         copy.deepcopy(student),
-        generator(case.shape, case.latent, case.width),
-        case.latent,
-        case.batch,
-        case.steps,
+        generator(pair.shape, pair.latent, pair.width),
+        pair.latent,
+        pair.batch,
+        pair.steps,
     )
-    task = TASKS[probe("student", student, inputs).dim()]
-    problem = Problem(Teacher(teacher.eval(), runtime), fastest_layout(student.train()), inputs, case.classes, task)
-    settings = DFAD(latent=case.latent, width=case.width, batch=case.batch, generator=case.generator)
+    settings = DFAD(latent=pair.latent, width=pair.width, batch=pair.batch, generator=pair.generator)
+    problem = problem_of(pair, teacher, student, runtime)
     ours = settings.start(problem, runtime)
     optimizer = torch.optim.SGD(student.parameters(), 0.01, momentum=0.9, weight_decay=1e-4, fused=True)
-
-    pool = Pool(inputs, keep=0)
+    pool = Pool(problem.inputs, keep=0, device=runtime.device)
 
     def round_() -> None:
-        pool.add(ours.synthesize(case.steps * case.batch))
-        for batch in pool.batches(case.steps, case.batch, runtime.random):
-            loss = ours.loss(student, batch)
+        pool.add(ours.synthesize(pair.steps * pair.batch))
+        for batch in pool.batches(pair.steps, pair.batch, runtime.random):
+            with runtime.autocast():
+                loss = ours.loss(student, batch)
             runtime.minimize(loss, optimizer)
             runtime.note("student_loss", loss)
 
-    return plain.round, round_
+    def generator_alone() -> None:
+        """What of a round is the generator's: a pass with gradients, and fakes for the student."""
+        with runtime.autocast():
+            ours.generator(runtime.noise(pair.batch, pair.latent)).float().sum().backward()
+            with torch.no_grad():
+                for _ in range(pair.steps):
+                    ours.generator(runtime.noise(pair.batch, pair.latent))
+
+    return Contest(place.plainly(plain.round), round_, (pair.steps + 1) * pair.batch, {"generator": generator_alone})
 
 
-def inversions(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
-    """A plain step of inversion with statistics, and ours, from equal weights and targets."""
-    runtime = Runtime("cpu")
-    inputs = InputSpec(shape=case.shape)
-    network = build(case.teacher, inputs, 10).eval()
-    targets = torch.randn(case.batch, 10).softmax(1)
-    plain = PlainInversion(copy.deepcopy(network), targets, case.shape, temperature=20)
+def inversion(pair: Pair, place: Place) -> Contest:
+    """A step of inversion, with the statistics of whatever batch norms there are."""
+    runtime = place.runtime()
+    network = networks(pair)[0].eval()
+    targets = torch.randn(pair.batch, pair.classes).softmax(1)
+    plain = PlainInversion(copy.deepcopy(network), targets, pair.shape, temperature=20)
     teacher = Teacher(network, runtime)
-    x = torch.randn(case.batch, *case.shape).contiguous(memory_format=torch.channels_last).requires_grad_()
+    x = torch.randn(pair.batch, *pair.shape).contiguous(memory_format=torch.channels_last).requires_grad_()
     optimizer = torch.optim.Adam([x], lr=0.1, fused=True)
     best = [x.detach().clone(), torch.tensor(torch.inf)]
 
     def step() -> None:
-        with norm_statistics(teacher.network) as seen:
-            answer = teacher(x)
-        loss = soft_cross_entropy(answer, targets, 20).mean() + statistics_distance(seen.values())
+        with runtime.autocast(), norm_statistics(teacher.network) as seen:
+            answer = teacher(x).float()
+        loss = soft_cross_entropy(answer, targets, 20).mean()
+        if seen:
+            loss = loss + statistics_distance(seen.values())
         with torch.no_grad():
             best[0] = torch.where(loss < best[1], x, best[0])
             best[1] = torch.minimum(loss, best[1])
         runtime.minimize(loss, optimizer)
 
-    return plain.step, step
+    return Contest(place.plainly(plain.step), step, pair.batch)
 
 
-def distillations(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
-    """A plain step of the student after an inversion whose hooks are still there, and ours after one of ours."""
-    inputs = InputSpec(shape=case.shape)
-    teacher, student = (build(name, inputs, 10) for name in (case.teacher, case.student))
-    images = torch.randn(1000, *case.shape)
-    targets = torch.randn(case.batch, 10).softmax(1)
-    inversion = PlainInversion(copy.deepcopy(teacher), targets, case.shape, temperature=20)
-    inversion.step()
-    plain = PlainDistillation(inversion, copy.deepcopy(student), images, case.batch, temperature=20)
-    return plain.step, _student_step(INVERTED, teacher, student, images, case)
+def distillation(pair: Pair, place: Place) -> Contest:
+    """A step of the student on a stored set."""
+    teacher, student = networks(pair)
+    images = torch.randn(1000, *pair.shape)
+    plain = PlainDistillation(copy.deepcopy(teacher).eval(), copy.deepcopy(student), images, pair.batch, temperature=20)
+    return Contest(place.plainly(plain.step), _stored_step(teacher, student, images, pair, place), pair.batch)
 
 
-def after_inversion(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
+def after_inversion(pair: Pair, place: Place) -> Contest:
+    """A step of the student after an inversion: the plain one's hooks are still there, ours are gone."""
+    teacher, student = networks(pair)
+    images = torch.randn(1000, *pair.shape)
+    targets = torch.randn(pair.batch, pair.classes).softmax(1)
+    inverted = PlainInversion(copy.deepcopy(teacher), targets, pair.shape, temperature=20)
+    inverted.step()
+    plain = PlainDistillation(inverted.teacher, copy.deepcopy(student), images, pair.batch, temperature=20)
+
+    def step() -> None:
+        inverted.distances = []
+        plain.step()
+
+    ours = _student_step(INVERTED, teacher, student, images, pair, place)
+    return Contest(place.plainly(step), ours, pair.batch)
+
+
+def stored_or_inverted(pair: Pair, place: Place) -> Contest:
     """Our step on a stored set, and our step on the same images after an inversion: they should cost the same."""
-    inputs = InputSpec(shape=case.shape)
-    teacher, student = (build(name, inputs, 10) for name in (case.teacher, case.student))
-    images = torch.randn(1000, *case.shape)
+    teacher, student = networks(pair)
+    images = torch.randn(1000, *pair.shape)
+    stored = _stored_step(teacher, copy.deepcopy(student), images, pair, place)
+    return Contest(stored, _student_step(INVERTED, teacher, student, images, pair, place), pair.batch)
+
+
+def _stored_step(teacher: nn.Module, student: nn.Module, images: Tensor, pair: Pair, place: Place) -> Callable[[], None]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "set.safetensors"
-        noise_set(inputs, 8, seed=0).save(path)
-        stored = _student_step(Stored(path=path, temperature=20), teacher, copy.deepcopy(student), images, case)
-    return stored, _student_step(INVERTED, teacher, student, images, case)
+        noise_set(InputSpec(shape=pair.shape), 8, seed=0).save(path)
+        method = Stored(path=path, temperature=20, augment=Augmentation())
+        return _student_step(method, teacher, student, images, pair, place)
 
 
 def _student_step(
-    method: Method, teacher: torch.nn.Module, student: torch.nn.Module, images: torch.Tensor, case: Case
+    method: Method, teacher: nn.Module, student: nn.Module, images: Tensor, pair: Pair, place: Place
 ) -> Callable[[], None]:
     """A step of the student on a pool of `images`, after one synthesis."""
-    runtime = Runtime("cpu")
-    problem = Problem(Teacher(teacher.eval(), runtime), fastest_layout(student.train()), InputSpec(shape=case.shape), 10)
+    runtime = place.runtime()
+    problem = problem_of(pair, teacher, student, runtime)
     ours = method.start(problem, runtime)
     ours.synthesize(8)
     optimizer = torch.optim.SGD(student.parameters(), 0.01, momentum=0.9, weight_decay=1e-4, fused=True)
-    pool = Pool(problem.inputs, keep=len(images))
+    pool = Pool(problem.inputs, keep=len(images), device=runtime.device)
     pool.add(Batch(images))
 
     def step() -> None:
-        for batch in pool.batches(1, case.batch, runtime.random):
-            loss = ours.loss(student, batch)
+        for batch in pool.batches(1, pair.batch, runtime.random):
+            with runtime.autocast():
+                loss = ours.loss(student, batch)
             runtime.minimize(loss, optimizer)
             runtime.note("student_loss", loss)
 
     return step
 
 
-KINDS = {
-    "dfad round": players,
-    "inversion step": inversions,
-    "distillation step": distillations,
-    "same step, stored / inverted": after_inversion,
+KINDS: dict[str, Callable[[Pair, Place], Contest]] = {
+    "dfad": dfad,
+    "inversion": inversion,
+    "distillation": distillation,
+    "after-inversion": after_inversion,
+    "stored-or-inverted": stored_or_inverted,
 }
 CASES = {
-    "lenet5": ("dfad round", Case("lenet5", "lenet5-half", (1, 32, 32), latent=100, width=128, batch=128)),
-    "wrn-40-2": ("dfad round", Case("wrn-40-2", "wrn-16-1", (3, 32, 32), latent=256, width=128, batch=64)),
-    "camvid": (
-        "dfad round",
-        Case("compact-segmenter", "compact-segmenter-half", (3, 64, 64), 128, 16, batch=16, generator="dcgan", classes=11),
-    ),
-    "distillation-wrn-40-2": (
-        "distillation step",
-        Case("wrn-40-2", "wrn-16-1", (3, 32, 32), latent=0, width=0, batch=64, steps=0),
-    ),
-    "stored-or-inverted-wrn-40-2": (
-        "same step, stored / inverted",
-        Case("wrn-40-2", "wrn-16-1", (3, 32, 32), latent=0, width=0, batch=64, steps=0),
-    ),
-    "inversion-wrn-40-2": ("inversion step", Case("wrn-40-2", "none", (3, 32, 32), latent=0, width=0, batch=64, steps=0)),
+    f"{kind}-{pair}": (kind, pair)
+    for kind in ("dfad", "inversion", "distillation")
+    for pair in PAIRS
+    if (kind, pair) != ("inversion", "camvid") and (kind == "dfad" or pair != "lenet5-narrow")  # no host serves masks
 }
+CASES |= {f"{kind}-wrn-40-2": (kind, "wrn-40-2") for kind in ("after-inversion", "stored-or-inverted")}

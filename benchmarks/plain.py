@@ -85,7 +85,7 @@ class PlainInversion:
         self.optimizer.zero_grad()
         answer = self.teacher(self.x)
         match = -(self.targets * F.log_softmax(answer / self.temperature, dim=1)).sum(1).mean()
-        loss = match + torch.stack(self.distances).sum()
+        loss = match + torch.stack(self.distances).sum() if self.distances else match
         if loss.item() < self.least:
             self.least, self.best = loss.item(), self.x.detach().clone()
         loss.backward()
@@ -93,22 +93,19 @@ class PlainInversion:
 
 
 class PlainDistillation:
-    """A student's steps on stored images as public code takes them after an inversion: the teacher's hooks still there, each
-    step measuring statistics that nobody reads.
-    """
+    """A student's steps on stored images: the teacher asked without a graph, batches drawn from floats."""
 
-    def __init__(self, inversion: PlainInversion, student: nn.Module, images: Tensor, batch: int, temperature: float):
-        self.inversion, self.student, self.images = inversion, student.train(), images
+    def __init__(self, teacher: nn.Module, student: nn.Module, images: Tensor, batch: int, temperature: float):
+        self.teacher, self.student, self.images = teacher, student.train(), images
         self.batch, self.temperature = batch, temperature
         self.optimizer = torch.optim.SGD(student.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
 
     def step(self) -> None:
         """One SGD step on a random batch."""
-        self.inversion.distances = []
         x = self.images[torch.randint(len(self.images), (self.batch,))]
         with torch.no_grad():
-            target = F.softmax(self.inversion.teacher(x) / self.temperature, dim=1)
-        loss = F.kl_div(F.log_softmax(self.student(x) / self.temperature, dim=1), target, reduction="batchmean")
+            target = F.softmax(self.teacher(x) / self.temperature, dim=1)
+        loss = F.kl_div(F.log_softmax(self.student(x) / self.temperature, dim=1), target, reduction="none").sum(1).mean()
         self.optimizer.zero_grad()
         (loss * self.temperature**2).backward()
         self.optimizer.step()

@@ -22,7 +22,7 @@ folding architectures setfile textures inversion
 transfer metrics profile network record
 method teaching
 pictures
-sources features diffusion.diffuser
+sources features diffusion.diffuser experiments
 diffusion.embedded diffusion.pretrained
 diffusion.filter diffusion
 methods.cmi methods.csd methods.deepinversion methods.dfad methods.stored methods.sttss
@@ -35,9 +35,9 @@ recipes budget
 engine synthesis
 distillation
 verbs
-demonstration
+demonstration reproduction
 commands.arguments
-commands commands.demo commands.evaluate commands.export_set commands.inspect commands.pack commands.teach
+commands commands.demo commands.evaluate commands.export_set commands.inspect commands.pack commands.reproduce commands.teach
 commands.distill commands.synthesize
 cli
 """

@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": "Teach, throw the data away, distil: a student on screen in a minute.",
     "pack": "Make a network file of weights, an architecture and an input description.",
     "teach": "Train a teacher on labelled data.",
+    "reproduce": "Run a paper's experiment, and put our number beside its own.",
     "evaluate": "Accuracy of a network, and agreement with another.",
     "inspect": "Show a network file or a transfer set.",
     "export-set": "Write a transfer set as an image folder, WebDataset shards or an .npz.",

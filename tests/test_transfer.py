@@ -5,10 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import INPUTS
+from conftest import INPUTS, network
 from PIL import Image
 
 from datafree import TransferSet
+from datafree.augment import Augmentation
+from datafree.method import Problem, Teacher
+from datafree.methods.stored import Stored
+from datafree.runtime import Runtime
 from datafree.setfile import SetCard, read_set
 from datafree.transfer import Batch, Pool, Queue, read_images
 
@@ -139,3 +143,27 @@ def test_a_cut_a_foreign_and_a_missing_file_are_refused_in_words(tmp_path: Path)
 def test_a_network_file_is_not_a_set(teacher_file: Path) -> None:
     with pytest.raises(ValueError, match="not a transfer set"):
         read_images(teacher_file, INPUTS)
+
+
+def test_kept_logits_ask_the_teacher_once_and_teach_the_same(images: Path) -> None:
+    def losses(cache: bool) -> tuple[list[float], int]:
+        runtime = Runtime("cpu")
+        taught, student = network(1), network(2).module
+        problem = Problem(Teacher(taught.module, runtime), student, INPUTS, 10)
+        made = Stored(path=images, augment=Augmentation(), cache=cache).start(problem, runtime)
+        pool, found = Pool(INPUTS, keep=0), []
+        for _ in range(3):
+            pool.add(made.synthesize(32))
+            found += [made.loss(student, batch).item() for batch in pool.batches(2, 16, runtime.random)]
+        return found, runtime.counts["teacher_queries"]
+
+    (plain, asked), (kept, once) = losses(cache=False), losses(cache=True)
+    assert kept == pytest.approx(plain, rel=1e-5)
+    assert (asked, once) == (96, 40)
+
+
+def test_kept_logits_of_augmented_images_are_refused(images: Path) -> None:
+    runtime = Runtime("cpu")
+    problem = Problem(Teacher(network(1).module, runtime), network(2).module, INPUTS, 10)
+    with pytest.raises(ValueError, match=r"leave --method.cache out"):
+        Stored(path=images, augment=Augmentation(crop=1), cache=True).start(problem, runtime)

@@ -14,10 +14,15 @@ from datafree.spec import InputSpec
 
 
 class Batch(NamedTuple):
-    """Inputs for a student's step, detached, and the soft targets that they were made for, where there are such."""
+    """Inputs for a student's step, detached, and what comes with them: the soft targets that they were made for, and logits."""
 
     x: Tensor  # [B, C, H, W], network units
     y: Tensor | None = None  # [B, classes], probabilities
+    logits: Tensor | None = None  # [B, classes, ...], the teacher's, where it need not be asked again
+
+    def part(self, rows: slice) -> "Batch":
+        """Those of its examples."""
+        return Batch(*(None if column is None else column[rows] for column in self))  # type: ignore[arg-type]
 
 
 class Pool:
@@ -38,7 +43,7 @@ class Pool:
         return self.filled
 
     def add(self, batch: Batch) -> None:
-        """Join `batch`, x [B, C, H, W] in network units, to the pool; the oldest make room."""
+        """Join `batch`, x [B, C, H, W] in network units, to the pool; the oldest make room. Logits are not kept."""
         if not self.keep:
             self._fresh = batch
             return
@@ -56,9 +61,7 @@ class Pool:
         """`steps` batches of `size`: consecutive slices of what was added last, or random draws from the pool."""
         for step in range(steps):
             if self._fresh is not None:
-                x, y = self._fresh
-                part = slice(step * size, (step + 1) * size)
-                yield Batch(x[part], None if y is None else y[part])
+                yield self._fresh.part(slice(step * size, (step + 1) * size))
             else:
                 rows = torch.randint(0, self.filled, (size,), generator=generator, device=self.pixels.device)
                 y = None if self.targets is None else self.targets[rows].float()

@@ -208,7 +208,7 @@ class Augmenter(Synthesizer):
 
     def _fresh(self, n: int) -> Batch:
         """n images of the host, each with its target, or, where the host has none, with the teacher's choice."""
-        x, y = self.host.synthesize(n)
+        x, y, _ = self.host.synthesize(n)
         if y is None:
             with torch.no_grad():
                 y = F.one_hot(self.problem.teacher(x).argmax(1), self.problem.classes).float()

@@ -8,11 +8,12 @@ from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from datafree.augment import Augmentation
-from datafree.losses import distillation
+from datafree.losses import distillation, kd
 from datafree.method import Method, Problem, Stateful, Synthesizer
 from datafree.runtime import Runtime
 from datafree.transfer import Batch, read_images
 
+ASKED = 256  # images that the teacher is asked about together where its logits are kept
 RESIDENT = 2 * 2**30  # bytes of a set that are moved to the device at the start; a larger one is read from its files
 
 
@@ -25,10 +26,16 @@ class Stored(Method):
     """Softens both networks' logits; the loss is scaled by its square."""
     augment: Augmentation = Augmentation()
     """How the student sees the images; the teacher is asked about the same."""
+    cache: bool = False
+    """Ask the teacher about each image once, at the start, and keep its logits; for images that nothing augments."""
 
     def start(self, problem: Problem, runtime: Runtime) -> "Slices":
-        """Read the set. Raises `ValueError` where it cannot be read, or holds no image."""
+        """Read the set. Raises `ValueError` where it cannot be read, or holds no image, and for kept logits of images that are
+        augmented.
+        """
         problem.refuse_other_tasks("stored", "segmentation")
+        if self.cache and self.augment != Augmentation():
+            raise ValueError("Kept logits are of images as they are; leave --method.cache out, or set every augmentation to 0.")
         return Slices(self, problem, runtime)
 
     def files(self) -> tuple[Path, ...]:
@@ -47,15 +54,18 @@ class Slices(Synthesizer):
         small = self.images.nbytes <= RESIDENT
         self.resident = torch.cat(self.images.pixels).to(runtime.device) if small else None
         self.deck = Deck(len(self.images), runtime)
+        self.logits = self._asked() if settings.cache else None
 
     def synthesize(self, n: int) -> Batch:
-        """The next n images of the shuffled set, augmented."""
+        """The next n images of the shuffled set, augmented, or with the teacher's kept logits [n, classes, ...]."""
         rows = self.deck.deal(n)
-        pixels = self.images.take(rows.cpu()).to(rows.device) if self.resident is None else self.resident[rows]
-        return Batch(self.settings.augment(self.problem.inputs.to_network(pixels), self.runtime.random))
+        x = self.settings.augment(self._images(rows), self.runtime.random)
+        return Batch(x, logits=None if self.logits is None else self.logits[rows])
 
     def loss(self, student: nn.Module, batch: Batch) -> Tensor:
-        """Knowledge distillation at the set temperature, the teacher asked anew."""
+        """Knowledge distillation at the set temperature, the teacher asked anew where its logits are not kept."""
+        if batch.logits is not None:
+            return kd(student(batch.x), batch.logits, self.settings.temperature)
         return distillation(student, self.teacher, batch.x, self.settings.temperature)
 
     def state(self) -> dict[str, Stateful]:
@@ -63,6 +73,17 @@ class Slices(Synthesizer):
 
     def provenance(self) -> str:
         return self.images.card.provenance
+
+    def _images(self, rows: Tensor) -> Tensor:
+        """Those of the set, in network units, on the device."""
+        pixels = self.images.take(rows.cpu()).to(rows.device) if self.resident is None else self.resident[rows]
+        return self.problem.inputs.to_network(pixels)
+
+    def _asked(self) -> Tensor:
+        """The teacher's logits for every image of the set [N, classes, ...]."""
+        everything = torch.arange(len(self.images), device=self.runtime.device)
+        with torch.no_grad(), self.runtime.autocast():
+            return torch.cat([self.teacher(self._images(rows)).float() for rows in everything.split(ASKED)])
 
 
 class Deck:

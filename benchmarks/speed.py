@@ -26,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from datafree import record
 
+PLAIN = ("cpu", "fp32")
 SMALL = ("dfad-lenet5", "dfad-lenet5-narrow", "dfad-wrn-40-2", "dfad-camvid", "inversion-wrn-40-2", "distillation-wrn-40-2",
          "after-inversion-wrn-40-2", "stored-or-inverted-wrn-40-2")  # fmt: skip
 
@@ -137,8 +138,9 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=7, help="rounds of each loop (default 7)")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of both loops (default fp32)")
+    parser.add_argument("--compile", action="store_true", help="ours of the DFAD rounds by torch.compile")
     arguments = parser.parse_args()
-    place = Place(arguments.device, arguments.precision)
+    place = Place(arguments.device, arguments.precision, arguments.compile)
     chosen = list(CASES) if arguments.cases == ["all"] else arguments.cases
     prepare(place)
     best = best_rates(place)
@@ -148,13 +150,15 @@ def main() -> None:
         cases[name] = measure(name, place, arguments.pairs, best)
         print(line(name, cases[name]), flush=True)
     flags = "" if chosen == list(SMALL) else f" --cases {' '.join(arguments.cases)}"
-    flags += "" if place == Place() else f" --device {place.device} --precision {place.precision}"
+    flags += f" --device {place.device} --precision {place.precision}" if (place.device, place.precision) != PLAIN else ""
+    flags += " --compile" if place.compile else ""
     how = "CPU seconds of the process" if place.device == "cpu" else "wall seconds up to the device's last work"
     result = {
         "command": f"python benchmarks/speed.py{flags} --pairs {arguments.pairs} --out {arguments.out}",
         "machine": place.runtime().machine(),
         "versions": record.versions(),
         "precision": place.precision,
+        "compiled": place.compile,
         "measured": f"{how}, one thread, plain and ours alternating; median and range over pairs",
         "best_gflop_per_s": {what: round(rate / 1e9, 1) for what, rate in best.items()},
         "ratio": {name: row["ratio"] for name, row in cases.items()},

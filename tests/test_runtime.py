@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from datafree.runtime import Plateau, Runtime, find_device
+from datafree.runtime import Plateau, Runtime, find_device, find_precision
 
 
 def test_a_plateau_is_told_when_the_loss_has_stopped_falling_and_not_before() -> None:
@@ -42,3 +42,11 @@ def test_a_device_that_is_not_there_is_refused_in_words() -> None:
     for name in ("cuda:7", "abacus"):
         with pytest.raises(ValueError, match="not to be had here"):
             find_device(name)
+
+
+def test_precision_is_fp32_on_a_cpu_and_bf16_on_a_gpu_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Runtime("cpu").precision == "fp32"
+    assert Runtime("cpu", "bf16").precision == "bf16"
+    for capability, precision in (((7, 5), "fp32"), ((9, 0), "bf16")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, known=capability: known)
+        assert find_precision("auto", torch.device("cuda")) == precision

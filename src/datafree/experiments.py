@@ -92,6 +92,20 @@ EXPERIMENTS = {
         real="--method.augment.flip",
         noise_images=4000,
     ),
+    "dfad-camvid-light": Experiment(
+        recipe="dfad-camvid-light",
+        task="CamVid, 64 pixels, mIoU, each student sees 120,000 images, bf16",
+        data="camvid128",
+        teacher="compact-segmenter",
+        student="compact-segmenter-half",
+        teach="--inputs 3x64x64 --mean .5 .5 .5 --std .5 .5 .5 --epochs 120 --batch 16 --lr 0.1 --weight-decay 3e-3 "
+        "--precision bf16",
+        paper=Published(53.5, "best epoch, 128 pixels, DeepLabV3 ResNet-50 to MobileNetV2", _DFAD),
+        distil=_BF16,
+        baseline=f"{_BF16} --plan.rounds 75 --plan.batch 16 --plan.lr 0.05 --plan.weight-decay 5e-4 --plan.average 0.99",
+        real="--method.augment.crop 8 --method.augment.flip",
+        noise_images=4000,
+    ),
     "sttss-mnist-light": Experiment(
         recipe="sttss-mnist-light",
         task="MNIST",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from datafree.ranks import mean_over_ranks, rank, sum_over_ranks
 from datafree.settings import first_line
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 class Runtime:
@@ -22,9 +22,9 @@ class Runtime:
     Raises `ValueError` for a device that is not there.
     """
 
-    def __init__(self, device: str = "auto", precision: Precision = "fp32", seed: int = 0):
+    def __init__(self, device: str = "auto", precision: Precision = "auto", seed: int = 0):
         self.device = find_device(device)
-        self.precision, self.seed = precision, seed
+        self.precision, self.seed = find_precision(precision, self.device), seed
         self.random = torch.Generator(self.device).manual_seed(self.own_seed)
         self.counts = {"images": 0, "teacher_queries": 0}  # over all sessions of the run, in images
         self.phases: dict[str, float] = {}  # wall seconds of what was timed, over all sessions
@@ -172,6 +172,14 @@ def find_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"Device {name!r} is not to be had here ({first_line(error)}); pass --device cpu.") from error
     return device
+
+
+def find_precision(name: Precision, device: torch.device) -> Precision:
+    """`auto` as bf16 on a GPU that computes in it, else fp32."""
+    if name != "auto":
+        return name
+    fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)  # Ampere and later
+    return "bf16" if fast else "fp32"
 
 
 def fastest_layout(network: nn.Module) -> nn.Module:

@@ -39,7 +39,7 @@ def distill(
     out: str | Path | None = None,
     eval_data: str | Labelled | None = None,
     device: str = "auto",
-    precision: Precision = "fp32",
+    precision: Precision = "auto",
     seed: int = 0,
     quiet: bool = False,
     tensorboard: bool = False,
@@ -135,7 +135,7 @@ def synthesize(
     targets: bool = True,
     logits: bool = True,
     device: str = "auto",
-    precision: Precision = "fp32",
+    precision: Precision = "auto",
     seed: int = 0,
     quiet: bool = False,
 ) -> TransferSet:
@@ -162,7 +162,7 @@ def synthesize(
         problem.check_teacher()
         synthesizer = settings.start(problem, runtime)
         made = {"method": settings.model_dump(mode="json"), "teacher": record.fingerprint(taught.module), "seed": seed, "n": n}
-        made |= {"batch": batch, "pixels": pixels, "targets": targets, "logits": logits, "precision": precision}
+        made |= {"batch": batch, "pixels": pixels, "targets": targets, "logits": logits, "precision": runtime.precision}
         card = SetCard(inputs=problem.inputs, provenance=synthesizer.provenance(), shards=order.shards, made=made)
         path = Path(out or Path(scratch) / "set.safetensors")
         return read_shard(fill(problem, synthesizer, runtime, order, path, card, quiet))

@@ -40,7 +40,7 @@ def without_flags() -> None:
 
 def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Callable[..., None]:
     student_default = settings.get("student", {}).get("architecture")
-    default_precision, default_seed = settings.get("precision", "fp32"), settings.get("seed", 0)
+    default_precision, default_seed = settings.get("precision", "auto"), settings.get("seed", 0)
 
     def command(
         teacher: Path,
@@ -85,7 +85,7 @@ def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Call
         device
             auto, cpu, cuda, cuda:1, ...
         precision
-            fp32, or bf16 autocast.
+            fp32, or bf16 autocast; auto: bf16 on a GPU that has it, else fp32.
         seed
             Seed of everything random.
         dry_run

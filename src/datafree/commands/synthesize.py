@@ -37,7 +37,7 @@ def synthesize_command(tokens: list[str]) -> Callable[..., None]:
         targets: bool = True,
         logits: bool = True,
         device: str = "auto",
-        precision: Precision = "fp32",
+        precision: Precision = "auto",
         seed: int = 0,
         allow_code: Packages = (),
     ) -> None:
@@ -68,7 +68,7 @@ def synthesize_command(tokens: list[str]) -> Callable[..., None]:
         device
             auto, cpu, cuda, cuda:1, ...
         precision
-            fp32, or bf16 autocast.
+            fp32, or bf16 autocast; auto: bf16 on a GPU that has it, else fp32.
         seed
             Seed of everything random.
         allow_code

@@ -28,7 +28,7 @@ def teach(
     std: Numbers = (),
     eval_data: EvalData = None,
     device: str = "auto",
-    precision: Precision = "fp32",
+    precision: Precision = "auto",
     seed: int = 0,
 ) -> None:
     """Train a teacher on labelled data.
@@ -53,7 +53,7 @@ def teach(
     device
         auto, cpu, cuda, cuda:1, ...
     precision
-        fp32, or bf16 autocast.
+        fp32, or bf16 autocast; auto: bf16 on a GPU that has it, else fp32.
     seed
         Seed of the initial weights and of the order of images.
     """

@@ -178,7 +178,7 @@ def test_a_batch_that_cannot_be_dealt_out_is_refused_in_words(monkeypatch: pytes
 
 
 def test_torchrun_and_the_command_line(tmp_path: Path, teacher_file: Path) -> None:
-    flags = f"--student {TINY} --recipe dfad-digits --plan.rounds 3 --device cpu --out {tmp_path / 'run'}"
+    flags = f"--student {TINY} --recipe dfad-digits --budget 5s --device cpu --out {tmp_path / 'run'}"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
     line = [*launcher, "-m", "datafree.cli", "distill", str(teacher_file), *flags.split()]
     done = subprocess.run(line, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)

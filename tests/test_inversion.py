@@ -1,10 +1,10 @@
-"""The loop that every inversion shares."""
+"""The loop that every inversion shares, and the plateau of its loss."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from datafree.inversion import invert
+from datafree.inversion import Plateau, invert
 from datafree.runtime import Runtime
 
 
@@ -73,3 +73,17 @@ def test_a_flat_loss_ends_it(patience: int, steps: int) -> None:
 
     invert([x], lambda: x, loss, Runtime("cpu"), steps=400, lr=0.1, momentum=(0.9, 0.999), patience=patience)
     assert made == steps
+
+
+def test_a_plateau_is_told_when_the_loss_has_stopped_falling_and_not_before() -> None:
+    plateau = Plateau(patience=10)
+    falling = [1 - 0.001 * i for i in range(500)]
+    assert not any(plateau.update(torch.tensor(value)) for value in falling)
+    flat = [plateau.update(torch.tensor(falling[-1])) for _ in range(50)]
+    assert True in flat
+    assert flat.index(True) <= 40
+
+
+def test_no_patience_never_stops() -> None:
+    plateau = Plateau(patience=0)
+    assert not any(plateau.update(torch.tensor(1.0)) for _ in range(500))

@@ -1,23 +1,9 @@
-"""Seeded numbers, notes that do not wait, and the plateau of a loss."""
+"""Seeded numbers, precision, and notes that do not wait."""
 
 import pytest
 import torch
 
-from datafree.runtime import Plateau, Runtime, find_device, find_precision
-
-
-def test_a_plateau_is_told_when_the_loss_has_stopped_falling_and_not_before() -> None:
-    plateau = Plateau(patience=10)
-    falling = [1 - 0.001 * i for i in range(500)]
-    assert not any(plateau.update(torch.tensor(value)) for value in falling)
-    flat = [plateau.update(torch.tensor(falling[-1])) for _ in range(50)]
-    assert True in flat
-    assert flat.index(True) <= 40
-
-
-def test_no_patience_never_stops() -> None:
-    plateau = Plateau(patience=0)
-    assert not any(plateau.update(torch.tensor(1.0)) for _ in range(500))
+from datafree.runtime import Runtime, find_device, find_precision
 
 
 def test_notes_are_means_since_the_last_drain() -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from datafree.ranks import mean_over_ranks, rank, sum_over_ranks
+from datafree.ranks import rank, sum_over_ranks
 from datafree.settings import first_line
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -118,43 +118,6 @@ class Runtime:
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
         return f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
-
-
-class Plateau:
-    """Tells whether a loss has stopped falling, one check late, so that the device is not waited for.
-
-    A check is made every `patience` updates; flat means a fall by less than `tolerance` of the loss's size since the last.
-    """
-
-    def __init__(self, patience: int, tolerance: float = 1e-3):
-        self.patience, self.tolerance = patience, tolerance
-        self._updates = 0
-        self._last: float | None = None
-        self._asked: tuple[Tensor, torch.cuda.Event | None] | None = None
-
-    def update(self, loss: Tensor) -> bool:
-        """Hear of the scalar `loss`; True where the two checks before this one were flat."""
-        self._updates += 1
-        if not self.patience or self._updates % self.patience:
-            return False
-        # Statistics of the global batch need every process in every step, so all must stop together.
-        answer, self._asked = self._asked, _sent(mean_over_ranks(loss.detach()))
-        if answer is None:
-            return False
-        value, event = answer
-        if event is not None:
-            event.synchronize()  # recorded `patience` steps ago, so long past
-        last, self._last = self._last, float(value)
-        return last is not None and last - self._last < self.tolerance * max(abs(last), 1e-12)
-
-
-def _sent(value: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
-    """A copy of `value` on its way to the CPU, and the event that tells when it is there."""
-    if value.device.type != "cuda":
-        return value.clone(), None
-    copied, event = value.to("cpu", non_blocking=True), torch.cuda.Event()
-    event.record()
-    return copied, event
 
 
 def find_device(name: str) -> torch.device:

@@ -8,7 +8,7 @@ import contextlib
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from datafree.losses import logit_gap
@@ -16,6 +16,7 @@ from datafree.method import Method, Problem, Stateful, Synthesizer
 from datafree.nets.generators import GENERATORS
 from datafree.ranks import parallel
 from datafree.runtime import Runtime, evaluating, fastest_layout, frozen
+from datafree.textures import dead_leaves
 from datafree.transfer import Batch
 
 
@@ -40,6 +41,9 @@ class DFAD(Method):
     """What the generator raises: the gap, or log(1 + gap), the paper's choice for segmentation."""
     student_eval_in_generator_step: bool = False
     """Keep the student's batch norm still while the generator learns; the authors' code lets it move."""
+
+    leaves: float = Field(0.0, ge=0, le=1)
+    """Share of the student's images that are dead leaves, random pictures of overlapping shapes, and not fakes (ours)."""
 
     @property
     def adversarial(self) -> bool:
@@ -70,11 +74,18 @@ class Adversary(Synthesizer):
         """Move the generator up the gap, then n fresh fakes from new noise."""
         # The authors' code takes the student's steps first, then the generator's; opening the round with the
         # generator's step is the same cycle, begun one step earlier.
+        leaves = round(n * self.settings.leaves)
+        if leaves == n:
+            return Batch(self._leaves(n))
         for _ in range(self.settings.ascents):
             self._ascend()
-        sizes = [min(self.settings.batch, n - done) for done in range(0, n, self.settings.batch)]
+        sizes = [min(self.settings.batch, n - leaves - done) for done in range(0, n - leaves, self.settings.batch)]
         with torch.no_grad():
-            return Batch(torch.cat([self._fakes(self.generator, size) for size in sizes]))
+            x = torch.cat([self._fakes(self.generator, size) for size in sizes])
+        if not leaves:
+            return Batch(x)
+        x = torch.cat([x, self._leaves(leaves)])
+        return Batch(x[torch.randperm(n, generator=self.runtime.random, device=x.device)])
 
     def loss(self, student: nn.Module, batch: Batch) -> Tensor:
         """The gap on these fakes: mean |S(x) - T(x)| of raw logits."""
@@ -91,6 +102,9 @@ class Adversary(Synthesizer):
     def _fakes(self, generator: nn.Module, n: int) -> Tensor:
         with self.runtime.autocast():
             return generator(self.runtime.noise(n, self.settings.latent)).float()  # type: ignore[no-any-return]
+
+    def _leaves(self, n: int) -> Tensor:
+        return self.problem.inputs.to_network(dead_leaves(n, self.problem.inputs.shape, self.runtime))
 
     def _ascend(self) -> None:
         """One Adam step on the generator against the gap; the gradient flows through both networks into the fakes."""

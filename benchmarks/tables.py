@@ -55,19 +55,51 @@ def _seeds(values: list[float]) -> str:
 def speed_table(results: list[dict[str, Any]]) -> str:
     """One row a case of a speed file."""
     lines = [
-        "| what | networks | plain loop | ours | ratio (range) | peak memory, plain and ours | command |",
-        "|---|---|---|---|---|---|---|",
+        "| what | networks | plain loop | ours | ratio (range) | images/s | GFLOP/s (share of the best convolution) "
+        "| generator's share | peak memory, plain and ours | command |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
         for row in result["cases"].values():
             case, (low, high) = row["case"], row["ratio_range"]
-            pair = case["teacher"] if case["student"] == "none" else f"{case['teacher']} → {case['student']}"
-            pair = f"{row['kind']} | {pair}, batch {case['batch']}"
-            times = f"{row['plain_s']:.2f} s | {row['ours_s']:.2f} s"
-            memory = f"{row['plain_peak_mb']:,.0f} and {row['ours_peak_mb']:,.0f} MiB" if "ours_peak_mb" in row else ""
-            ratio = f"**{row['ratio']:.2f}x** ({low:.2f} to {high:.2f})"
-            lines.append(f"| {pair} | {times} | {ratio} | {memory} | `{result['command']}` |")
+            pair = case["teacher"] if row["kind"] == "inversion" else f"{case['teacher']} → {case['student']}"
+            width = f", generator {case['width']} wide" if row["kind"] == "dfad" else ""
+            cells = [
+                CONTESTS[row["kind"]],
+                f"{pair}, batch {case['batch']}{width}",
+                *(f"{row[who]:.3f} s" for who in ("plain_s", "ours_s")),
+                f"**{row['ratio']:.2f}x** ({low:.2f} to {high:.2f})",
+                f"{row['ours_images_per_s']:,.0f}",
+                f"{row['gflop_per_s']:,.0f} ({100 * row['share_of_best_convolution']:.0f} %)",
+                f"{100 * row['generator_share']:.0f} %" if "generator_share" in row else "",
+                f"{row['plain_peak_mb']:,.0f} and {row['ours_peak_mb']:,.0f} MiB",
+                f"`{result['command']}`",
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def scaling_words(results: list[dict[str, Any]]) -> str:
+    """A sentence a file on how cost grows."""
+    lines = []
+    for result in results:
+        found = result["scaling"]
+        lines.append(
+            f"Twice the rounds cost {found['twice_the_rounds']:.2f} times as much, a step on a pool of 100,000 images "
+            f"{found['pool_100k_against_10k']:.2f} times one on 10,000, and over 10,000 rounds memory went from "
+            f"{found['memory_mb_second_fifth']:.1f} MiB (second fifth) to {found['memory_mb_last_fifth']:.1f} (last fifth): "
+            f"`{result['command']}`."
+        )
+    return "\n".join(lines)
+
+
+CONTESTS = {
+    "dfad": "DFAD round",
+    "inversion": "inversion step with statistics",
+    "distillation": "distillation step on a stored set",
+    "after-inversion": "distillation step after an inversion, the plain one's hooks left on",
+    "stored-or-inverted": "our distillation step, on a stored set and after an inversion",
+}
 
 
 def choices_table(results: list[dict[str, Any]]) -> str:
@@ -157,7 +189,11 @@ def written() -> dict[Path, str]:
         return [result for result in results if key in result]
 
     tables = {
-        ROOT / "README.md": {"accuracy": accuracy_table(having("runs")), "speed": speed_table(having("cases"))},
+        ROOT / "README.md": {
+            "accuracy": accuracy_table(having("runs")),
+            "speed": speed_table(having("cases")),
+            "scaling": scaling_words(having("scaling")),
+        },
         ROOT / "docs" / "methods" / "sttss.md": {"choices": choices_table(having("choices"))},
         ROOT / "docs" / "methods" / "dda.md": {
             "comparison": comparison_table(having("comparison")),

@@ -20,7 +20,7 @@ nets
 answers
 folding architectures setfile textures inversion
 transfer metrics profile network record
-method teaching
+method
 pictures
 sources features diffusion.diffuser experiments
 diffusion.embedded diffusion.pretrained
@@ -29,7 +29,7 @@ methods.cmi methods.csd methods.deepinversion methods.dfad methods.stored method
 methods.dda
 methods
 recipe rundir runlog stopping export
-preparation report recipes.plans
+preparation report teaching recipes.plans
 recipes.dda recipes.dfad recipes.inversion recipes.stored recipes.sttss
 recipes budget
 engine synthesis

@@ -1,5 +1,7 @@
 """Teach a teacher on labelled data: for the benchmarks, and for people who still have some."""
 
+import contextlib
+import time
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -10,9 +12,14 @@ from torch import Tensor, nn
 from datafree.augment import random_crop, random_flip, random_part
 from datafree.data import Labelled
 from datafree.losses import focal
+from datafree.method import Stateful
+from datafree.rundir import RunDir
 from datafree.runtime import Runtime, fastest_layout
 from datafree.settings import Settings
 from datafree.spec import InputSpec
+from datafree.stopping import Interrupted, stoppable
+
+SAVE_EVERY = 60.0  # seconds
 
 
 class Lesson(Settings):
@@ -62,10 +69,12 @@ def teach(
     lesson: Lesson,
     runtime: Runtime,
     tell: Callable[[int, float], None] = lambda epoch, loss: None,
+    run: RunDir | None = None,
 ) -> nn.Module:
     """Train `network` in place by cross-entropy, or focal loss, and return it in eval mode.
 
-    `tell(epoch, mean loss)` hears of progress.
+    `tell(epoch, mean loss)` hears of progress. `run` is a folder to go on from, where it is saved about once a minute.
+    Raises `FloatingPointError` where the loss becomes NaN, and with a folder `Interrupted` after saving when asked to stop.
     """
     network = fastest_layout(network.to(runtime.device)).train()
     optimizer = torch.optim.SGD(
@@ -78,19 +87,28 @@ def teach(
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lesson.lr, total_steps=steps, cycle_momentum=False)
     else:
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for epoch in range(lesson.epochs):
-        for rows in _shuffled(len(pixels), lesson.batch, runtime):
-            x, y = _augmented(inputs.to_network(pixels[rows]), labels[rows], lesson, runtime)
-            with runtime.autocast():
-                answer = network(x)
-            loss = focal(answer, y, lesson.focal, data.void)
-            runtime.minimize(loss, optimizer)
-            runtime.note("loss", loss)
-            schedule.step()
-        value = runtime.drain()["loss"]
-        if value != value:
-            raise FloatingPointError(f"The loss became NaN in epoch {epoch + 1}; lower --lr.")
-        tell(epoch + 1, value)
+    parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer, "schedule": schedule, "runtime": runtime}
+    first, saved = run.restore(parts)[0] if run else 0, time.monotonic()
+    with stoppable() if run else contextlib.nullcontext() as stop:
+        for epoch in range(first, lesson.epochs):
+            for rows in _shuffled(len(pixels), lesson.batch, runtime):
+                x, y = _augmented(inputs.to_network(pixels[rows]), labels[rows], lesson, runtime)
+                with runtime.autocast():
+                    answer = network(x)
+                loss = focal(answer, y, lesson.focal, data.void)
+                runtime.minimize(loss, optimizer)
+                runtime.note("loss", loss)
+                schedule.step()
+            value = runtime.drain()["loss"]
+            if value != value:
+                raise FloatingPointError(f"The loss became NaN in epoch {epoch + 1}; lower --lr.")
+            asked = stop is not None and stop.is_set()
+            if run and (asked or time.monotonic() - saved > SAVE_EVERY):
+                run.save(epoch + 1, {}, parts)
+                saved = time.monotonic()
+            tell(epoch + 1, value)
+            if run and asked and epoch + 1 < lesson.epochs:
+                raise Interrupted(f"Stopped after epoch {epoch + 1}, saved in {run.path}; the same line resumes.")
     return network.eval()
 
 

@@ -1,5 +1,6 @@
 """`datafree teach`."""
 
+import shutil
 import time
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,8 @@ from datafree.architectures import build
 from datafree.commands.arguments import EvalData, Numbers, shape_of, words
 from datafree.data import load_labelled
 from datafree.network import Card, Network, parameters
+from datafree.record import path_fingerprint
+from datafree.rundir import RunDir
 from datafree.runtime import Precision, Runtime
 from datafree.spec import InputSpec
 from datafree.teaching import Lesson
@@ -31,7 +34,7 @@ def teach(
     precision: Precision = "auto",
     seed: int = 0,
 ) -> None:
-    """Train a teacher on labelled data.
+    """Train a teacher on labelled data; the same line again resumes.
 
     Parameters
     ----------
@@ -67,11 +70,16 @@ def teach(
     def tell(epoch: int, loss: float) -> None:
         print(f"epoch {epoch}/{lesson.epochs}  loss {loss:.4f}  {time.monotonic() - began:.0f} s", flush=True)
 
-    with runtime.seeded():
-        module = teaching.teach(build(arch, spec, labelled.classes), labelled, spec, lesson, runtime, tell)
+    identity = {"arch": arch, "inputs": spec.model_dump(mode="json"), "lesson": lesson.model_dump(mode="json"), "seed": seed}
+    identity |= {"data": path_fingerprint(Path(data)), "precision": runtime.precision, "device": runtime.device.type}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with runtime.seeded(), RunDir(out.with_name(f"{out.name}.parts"), identity) as run:
+        run.write({"status": "running"})
+        module = teaching.teach(build(arch, spec, labelled.classes), labelled, spec, lesson, runtime, tell, run)
     history = {"event": "taught", "data": Path(data).name, "epochs": lesson.epochs, "seed": seed}
     task = TASKS[probe("network", module, spec).dim()]
     card = Card(architecture=arch, classes=labelled.classes, task=task, inputs=spec, history=(history,))
     Network(module, card).save(out)
+    shutil.rmtree(run.path)
     graded = f", {words(verbs.evaluate(out, eval_data, device=device))}" if eval_data else ""
     print(f"{out}: {arch}, {parameters(module):,} weights{graded}")

@@ -34,7 +34,7 @@ def accuracy_table(results: list[dict[str, Any]]) -> str:
         pair = f"{result['task']}, {result['teacher_arch']} → {result['student_arch']}"
         base = result["baselines"]
         cells = [
-            method,
+            result.get("label", method),
             paper,
             pair,
             ours,

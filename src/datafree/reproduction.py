@@ -67,6 +67,7 @@ def reproduce(
         real, blind, *found = pool.map(distilled, flags.keys(), flags.values())
     return {
         "recipe": experiment.recipe,
+        **({"label": experiment.label} if experiment.label else {}),
         "task": experiment.task,
         "teacher_arch": experiment.teacher,
         "student_arch": experiment.student,

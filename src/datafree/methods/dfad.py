@@ -71,7 +71,7 @@ class Adversary(Synthesizer):
         self.optimizer = torch.optim.Adam(self.generator.parameters(), settings.lr, fused=True)
 
     def synthesize(self, n: int) -> Batch:
-        """Move the generator up the gap, then n fresh fakes from new noise."""
+        """Move the generator up the gap, then n fresh images: fakes from new noise, and dead leaves if asked for."""
         # The authors' code takes the student's steps first, then the generator's; opening the round with the
         # generator's step is the same cycle, begun one step earlier.
         leaves = round(n * self.settings.leaves)

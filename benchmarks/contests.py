@@ -63,7 +63,7 @@ class Place:
 
     device: str = "cpu"
     precision: Precision = "fp32"
-    compile: bool = False  # our networks, by torch.compile
+    compile: str = "off"  # our networks: off, on (torch.compile), graphs (CUDA graphs by torch.compile)
 
     def runtime(self) -> Runtime:
         """A fresh one."""
@@ -118,9 +118,9 @@ def dfad(pair: Pair, place: Place) -> Contest:
     settings = DFAD(latent=pair.latent, width=pair.width, batch=pair.batch, generator=pair.generator)
     problem = problem_of(pair, teacher, student, runtime)
     ours = settings.start(problem, runtime)
-    if place.compile:
+    if place.compile != "off":
         for network in (ours.teacher.network, student, ours.generator):
-            network.compile()
+            network.compile(mode="reduce-overhead" if place.compile == "graphs" else None, dynamic=False)
     optimizer = torch.optim.SGD(student.parameters(), 0.01, momentum=0.9, weight_decay=1e-4, fused=True)
     pool = Pool(problem.inputs, keep=0, device=runtime.device)
 

@@ -138,7 +138,12 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=7, help="rounds of each loop (default 7)")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of both loops (default fp32)")
-    parser.add_argument("--compile", action="store_true", help="ours of the DFAD rounds by torch.compile")
+    parser.add_argument(
+        "--compile",
+        choices=["off", "on", "graphs"],
+        default="off",
+        help="ours of the DFAD rounds by torch.compile, or as CUDA graphs, for static shapes (default off)",
+    )
     arguments = parser.parse_args()
     place = Place(arguments.device, arguments.precision, arguments.compile)
     chosen = list(CASES) if arguments.cases == ["all"] else arguments.cases
@@ -151,7 +156,7 @@ def main() -> None:
         print(line(name, cases[name]), flush=True)
     flags = "" if chosen == list(SMALL) else f" --cases {' '.join(arguments.cases)}"
     flags += f" --device {place.device} --precision {place.precision}" if (place.device, place.precision) != PLAIN else ""
-    flags += " --compile" if place.compile else ""
+    flags += f" --compile {place.compile}" if place.compile != "off" else ""
     how = "CPU seconds of the process" if place.device == "cpu" else "wall seconds up to the device's last work"
     result = {
         "command": f"python benchmarks/speed.py{flags} --pairs {arguments.pairs} --out {arguments.out}",

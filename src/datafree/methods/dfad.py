@@ -1,22 +1,23 @@
 """DFAD: data-free adversarial distillation (Fang et al., arXiv 1912.11006).
 
 A generator and the student play a min-max game around the frozen teacher: the generator raises the gap between the two
-networks' logits, the student lowers it on fresh fakes. No real data, no labels, no class priors, no batch-norm statistics.
+networks' logits, the student lowers it on fresh fakes. No real data, no labels, no class priors; no batch-norm statistics
+either, unless asked for.
 """
 
 import contextlib
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from datafree.losses import logit_gap
+from datafree.losses import logit_gap, statistics_distance
 from datafree.method import Method, Problem, Stateful, Synthesizer
 from datafree.nets.generators import GENERATORS
 from datafree.ranks import parallel
 from datafree.runtime import Runtime, evaluating, fastest_layout, frozen
-from datafree.textures import dead_leaves
+from datafree.taps import NormStatistics, norm_statistics
 from datafree.transfer import Batch
 
 
@@ -41,9 +42,9 @@ class DFAD(Method):
     """What the generator raises: the gap, or log(1 + gap), the paper's choice for segmentation."""
     student_eval_in_generator_step: bool = False
     """Keep the student's batch norm still while the generator learns; the authors' code lets it move."""
-
-    leaves: float = Field(0.0, ge=0, le=1)
-    """Share of the student's images that are dead leaves, random pictures of overlapping shapes, and not fakes (ours)."""
+    statistics: NonNegativeFloat = 0.0
+    """Weight of the distance, layer by layer in shares, between the fakes' statistics and those that the teacher's norms
+    remember. Not DFAD's: the term is that of Choi et al. (arXiv 2005.04136), its measure DeepInversion's made scale-free."""
 
     @property
     def adversarial(self) -> bool:
@@ -51,8 +52,13 @@ class DFAD(Method):
         return True
 
     def start(self, problem: Problem, runtime: Runtime) -> "Adversary":
-        """Begin with a fresh generator. Raises `ValueError` for a task or an image size that it does not serve."""
+        """Begin with a fresh generator.
+
+        Raises `ValueError` for a task or an image size that it does not serve, and for statistics of a teacher without norms.
+        """
         problem.refuse_other_tasks("dfad", "segmentation")
+        if self.statistics:
+            problem.norms("dfad with statistics")
         return Adversary(self, problem, runtime)
 
     def rehearsal(self) -> "DFAD":
@@ -71,21 +77,14 @@ class Adversary(Synthesizer):
         self.optimizer = torch.optim.Adam(self.generator.parameters(), settings.lr, fused=True)
 
     def synthesize(self, n: int) -> Batch:
-        """Move the generator up the gap, then n fresh images: fakes from new noise, and dead leaves if asked for."""
+        """Move the generator up the gap, then n fresh fakes from new noise."""
         # The authors' code takes the student's steps first, then the generator's; opening the round with the
         # generator's step is the same cycle, begun one step earlier.
-        leaves = round(n * self.settings.leaves)
-        if leaves == n:
-            return Batch(self._leaves(n))
         for _ in range(self.settings.ascents):
             self._ascend()
-        sizes = [min(self.settings.batch, n - leaves - done) for done in range(0, n - leaves, self.settings.batch)]
+        sizes = [min(self.settings.batch, n - done) for done in range(0, n, self.settings.batch)]
         with torch.no_grad():
-            x = torch.cat([self._fakes(self.generator, size) for size in sizes])
-        if not leaves:
-            return Batch(x)
-        x = torch.cat([x, self._leaves(leaves)])
-        return Batch(x[torch.randperm(n, generator=self.runtime.random, device=x.device)])
+            return Batch(torch.cat([self._fakes(self.generator, size) for size in sizes]))
 
     def loss(self, student: nn.Module, batch: Batch) -> Tensor:
         """The gap on these fakes: mean |S(x) - T(x)| of raw logits."""
@@ -103,15 +102,20 @@ class Adversary(Synthesizer):
         with self.runtime.autocast():
             return generator(self.runtime.noise(n, self.settings.latent)).float()  # type: ignore[no-any-return]
 
-    def _leaves(self, n: int) -> Tensor:
-        return self.problem.inputs.to_network(dead_leaves(n, self.problem.inputs.shape, self.runtime))
-
     def _ascend(self) -> None:
         """One Adam step on the generator against the gap; the gradient flows through both networks into the fakes."""
-        student, teacher = self.problem.student, self.teacher
-        still = evaluating(student) if self.settings.student_eval_in_generator_step else contextlib.nullcontext()
-        with frozen(student), still, self.runtime.autocast():
-            x = self._fakes(self.learner, self.settings.batch)
+        settings, student, teacher = self.settings, self.problem.student, self.teacher
+        still = evaluating(student) if settings.student_eval_in_generator_step else contextlib.nullcontext()
+        reading: contextlib.AbstractContextManager[dict[str, NormStatistics]] = contextlib.nullcontext({})
+        if settings.statistics:  # the folded teacher has no norms to read
+            teacher, reading = self.problem.teacher, norm_statistics(self.problem.teacher.network)
+        with frozen(student), still, reading as seen, self.runtime.autocast():
+            x = self._fakes(self.learner, settings.batch)
             gap = logit_gap(student(x), teacher(x))
-        self.runtime.minimize(-torch.log1p(gap) if self.settings.objective == "log-gap" else -gap, self.optimizer)
+        loss = -torch.log1p(gap) if settings.objective == "log-gap" else -gap
+        if seen:
+            distance = statistics_distance(seen.values(), scale_free=True)
+            loss = loss + settings.statistics * distance
+            self.runtime.note("statistics_distance", distance)
+        self.runtime.minimize(loss, self.optimizer)
         self.runtime.note("generator_gap", gap)

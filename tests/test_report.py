@@ -53,6 +53,10 @@ def test_the_page_says_what_came_out_and_needs_nothing_beside_it(tmp_path: Path,
     assert all(source.startswith("data:image/png;base64,") for source in seen.fetched)
     assert "http" not in text
     assert html.escape("a <b> source") in text
+    assert "How it sees real images" not in words, "where no pixel is judged there is no such picture"
+    assert {"wall, s", "peak memory, MiB", "student accuracy, %", "best accuracy of an evaluated round (oracle), %"} <= set(
+        seen.words
+    )
 
 
 def test_the_page_says_what_real_images_touched(tmp_path: Path, images: Path) -> None:

@@ -207,6 +207,11 @@ def test_distill_with_evaluation_says_miou_and_draws_masks(file: Path, tmp_path:
     with Image.open(out / "images" / "round-000002.png") as sheet, Image.open(out / "images" / "evaluation.png") as judged:
         assert sheet.size[0] > 6 * 48
         assert judged.size[0] > 8 * 48
+    page = (out / "report.html").read_text()
+    real, made = page.index("How it sees real images"), page.index("What the student looked at")
+    assert real < page.index("<figcaption>evaluation<") < made < page.index("<figcaption>round-000002<")
+    assert page.count("the teacher's answer and the student's") == 2, "above both kinds of picture"
+    assert "IoU of each class, %" in page
 
 
 def test_networks_that_answer_with_a_mapping_are_understood(file: Path) -> None:

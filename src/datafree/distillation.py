@@ -16,7 +16,7 @@ from datafree.pictures import DRAWINGS, Sheet, judged
 from datafree.ranks import is_main, ranks
 from datafree.recipe import Recipe
 from datafree.report import write_report
-from datafree.rundir import STUDENT, RunDir
+from datafree.rundir import JUDGED, STUDENT, RunDir
 from datafree.runlog import RunLog
 from datafree.runtime import Runtime
 from datafree.sources import labelled_for
@@ -65,6 +65,7 @@ def carry_out(
         "command": record.command(),
         "budget": reporting.budget,
         "source": recipe.source,
+        "task": problem.task,
         "versions": record.versions(),
         "machine": runtime.machine(),
         "provenance": record.provenance(synthesizer.provenance(), labelled),
@@ -113,6 +114,6 @@ def _judgement(problem: Problem, runtime: Runtime, labelled: Labelled, folder: R
     if not student.each:
         return found
     pictures, columns = judged(problem, labelled)
-    save_grid(pictures, folder.images / "evaluation.png", columns)
+    save_grid(pictures, folder.images / JUDGED, columns)
     names = labelled.names or tuple(map(str, range(labelled.classes)))
     return {**found, f"student_{name}_each": dict(zip(names, student.rounded(), strict=True))}

@@ -9,9 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from datafree.files import write_text
-from datafree.rundir import flatten
+from datafree.rundir import JUDGED, flatten
 
 PAGE = "report.html"
+_ENDINGS = {
+    " s": ", s",
+    " mb": " memory, MiB",
+    "mIoU": "mIoU, %",
+    "mIoU each": "IoU of each class, %",
+    " accuracy": " accuracy, %",
+    " oracle": " of an evaluated round (oracle), %",
+}
 _WIDTH, _HEIGHT = 320, 120  # of a curve, in pixels
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;color:#222}
@@ -41,11 +49,10 @@ def write_report(folder: Path) -> Path:
         "rounds (oracle) is one that nobody without labels can choose.</p>",
         "<h2>What it took</h2>",
         _table({key: value for key, value in results.items() if not isinstance(value, dict)}),
-        *(f"<h2>{escape(key)}</h2>{_table(value)}" for key, value in results.items() if isinstance(value, dict)),
+        *(f"<h2>{escape(_label(key))}</h2>{_table(value)}" for key, value in results.items() if isinstance(value, dict)),
         "<h2>Curves</h2>",
         *(_curve(key, points) for log in ("preparation.csv", "log.csv") for key, points in _columns(folder / log)),
-        "<h2>What the student looked at</h2>",
-        *(_image(path) for path in _images(folder / "images")),
+        *_pictures(folder / "images", with_masks=record.get("task") == "segmentation"),
         "<h2>How it was made</h2>",
         f"<p>{escape(record['source'])}</p><p><code>{escape(record['command'])}</code></p>",
         "<details><summary>All settings</summary>",
@@ -86,8 +93,17 @@ def _provenance(provenance: Mapping[str, Any]) -> str:
 
 
 def _table(rows: Mapping[str, Any]) -> str:
-    cells = (f"<tr><td>{escape(key.replace('_', ' '))}<td>{escape(_said(value))}" for key, value in rows.items())
+    cells = (f"<tr><td>{escape(_label(key))}<td>{escape(_said(value))}" for key, value in rows.items())
     return f"<table>{''.join(cells)}</table>"
+
+
+def _label(key: str) -> str:
+    """A key of the record as a person would write it, with its unit."""
+    words = key.replace("_", " ").replace("miou", "mIoU").replace("cpu", "CPU")
+    for ending, written in _ENDINGS.items():
+        if words.endswith(ending):
+            return words.removesuffix(ending) + written
+    return words
 
 
 def _said(value: Any) -> str:
@@ -120,10 +136,15 @@ def _curve(name: str, points: list[tuple[float, float]]) -> str:
     )
 
 
-def _images(folder: Path) -> list[Path]:
-    """Named pictures, and the first and the last grid of a round."""
-    grids = sorted(folder.glob("round-*.png"))
-    return [*sorted(set(folder.glob("*.png")) - set(grids)), *dict.fromkeys(grids[:1] + grids[-1:])]
+def _pictures(folder: Path, with_masks: bool) -> Iterable[str]:
+    """Real images that judged the student, then what it learned from: named pictures, the first and the last grid."""
+    real, grids = folder / JUDGED, sorted(folder.glob("round-*.png"))
+    if real.exists():
+        yield "<h2>How it sees real images</h2><p>Each with the truth, the teacher's answer and the student's.</p>"
+        yield _image(real)
+    yield "<h2>What the student looked at</h2>" + with_masks * "<p>Each with the teacher's answer and the student's.</p>"
+    others = sorted(set(folder.glob("*.png")) - {real, *grids})
+    yield from map(_image, [*others, *dict.fromkeys(grids[:1] + grids[-1:])])
 
 
 def _image(path: Path) -> str:

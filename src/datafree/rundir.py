@@ -14,6 +14,7 @@ from datafree.method import Stateful
 from datafree.ranks import barrier, is_main, rank
 
 STUDENT = "student.safetensors"  # the finished student's file in a run's folder
+JUDGED = "evaluation.png"  # in its images: real ones, where each pixel is judged
 
 
 def is_finished(path: Path) -> bool:

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from datafree.experiments import EXPERIMENTS
+
 ROOT = Path(__file__).parents[1]
 METHODS = {
     "dfad": ("DFAD", "[1912.11006](https://arxiv.org/abs/1912.11006)"),
@@ -19,12 +21,13 @@ METHODS = {
 
 
 def accuracy_table(results: list[dict[str, Any]]) -> str:
-    """One row a results file: last student over seeds, what the paper reports, and the command."""
+    """One row a results file, in the order of the experiments: last student over seeds, the paper's number, the command."""
+    order = list(EXPERIMENTS)
     lines = [
         "| method | paper | task | our number (last student) | their number | teacher | KD, real data | KD, noise | command |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for result in results:
+    for result in sorted(results, key=lambda result: order.index(result["command"].split()[2])):
         method, paper = METHODS[result["recipe"].split("-")[0]]
         last = [run["last"] for run in result["runs"]]
         spread = f" ± {statistics.stdev(last):.2f}" if len(last) > 1 else ""

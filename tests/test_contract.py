@@ -1,12 +1,15 @@
 """Every method, the same claims. A method that is listed in METHODS and has no example here fails."""
 
 import csv
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import INPUTS, TINY, network
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from datafree import CMI, CSD, DDA, DFAD, STTSS, Augmentation, DeepInversion, Network, Plan, Recipe, Stored, distill, engine
 from datafree.diffusion.diffuser import Diffusion
@@ -89,6 +92,68 @@ def test_loss_of_a_student_that_is_the_teacher_is_nil(method: Method) -> None:
     assert own > 1e-4
     # Not nil to the bit: the squared temperature (400 for sttss) multiplies the rounding of equal logits.
     assert abs(synthesizer.loss(network(seed=1).module, batch).item()) < 1e-3 * own
+
+
+MAKERS = (
+    *(torch.arange, torch.zeros, torch.ones, torch.empty, torch.full, torch.eye, torch.linspace, torch.tensor, torch.as_tensor),
+    *(torch.rand, torch.randn, torch.randint, torch.randperm, torch.fft.fftfreq, torch.fft.rfftfreq),
+)
+WAITS = (
+    Tensor.item,
+    Tensor.tolist,
+    Tensor.cpu,
+    Tensor.numpy,
+    Tensor.nonzero,
+    Tensor.__bool__,
+    Tensor.__float__,
+    Tensor.__int__,
+)
+
+
+class Watch(TorchFunctionMode):
+    """Notes the lines of ours that make a tensor without saying on which device, and those that wait for the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.placeless: list[str] = []
+        self.waiting: list[str] = []
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: Iterable[type],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        kwargs, caller = kwargs or {}, sys._getframe(1)
+        if str(caller.f_globals.get("__name__")).startswith("datafree."):
+            where = f"{caller.f_globals['__name__']}:{caller.f_lineno} {func.__name__}"
+            if func in MAKERS and kwargs.get("device") is None:
+                self.placeless.append(where)
+            if func in WAITS:
+                self.waiting.append(where)
+        return func(*args, **kwargs)
+
+
+def test_a_round_makes_its_tensors_where_it_computes_and_a_students_step_never_waits(method: Method) -> None:
+    """What a GPU would trip over or stand still for, seen without one."""
+    problem, synthesizer = started(method, network(seed=2).module)
+    with Watch() as watch:
+        synthesizer.prepare()
+        batch = synthesizer.synthesize(8)
+    assert not watch.placeless
+    with Watch() as watch:
+        synthesizer.loss(problem.student, batch).backward()
+    assert not watch.placeless
+    assert not watch.waiting
+
+
+def test_the_watch_sees_what_it_is_there_for() -> None:
+    ours = {"__name__": "datafree.example", "torch": torch}
+    with Watch() as watch:
+        exec("torch.arange(3); torch.arange(3, device='cpu')[0].item(); torch.zeros(1) > 0 or None", ours)
+    assert [line.rpartition(" ")[2] for line in watch.placeless] == ["arange", "zeros"]
+    assert [line.rpartition(" ")[2] for line in watch.waiting] == ["item", "__bool__"]
 
 
 def test_adversarial_inputs_depend_on_the_student_and_others_do_not(method: Method) -> None:

@@ -1,6 +1,7 @@
 """What `datafree reproduce` can run: a teacher, a student, a recipe on known data, and the number that a paper gives for it."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,17 @@ _UNPUBLISHED = Published(None, "best epoch", "no number published")
 _DFAD_MNIST = Published(98.3, "best epoch", _DFAD)
 _LENET = "--inputs 1x32x32 --epochs 15 --weight-decay 3e-3"
 _UNIT_PIXELS = "--inputs 1x32x32 --mean 0 --std 1 --epochs 15 --weight-decay 5e-4"  # as ZSKD: inputs in [0, 1]
-_RESNET = "--epochs 100 --lr 0.1 --precision bf16"
 _ALEXNET = "--mean 0 --std 1 --epochs 60 --lr 0.02 --schedule one-cycle --precision bf16"
 _BF16 = "--precision bf16"
+_on_resnets = partial(
+    Experiment,
+    teacher="resnet34",
+    student="resnet18",
+    teach="--epochs 100 --lr 0.1 --precision bf16",
+    distil=_BF16,
+    baseline=f"{_BF16} --plan.lr 0.1 --plan.weight-decay 5e-4 --plan.rounds 400",
+    real="--method.augment.flip",
+)
 _CAMVID = Experiment(
     recipe="dfad-camvid-light",
     task="CamVid, 64 pixels, mIoU, each student sees 120,000 images, bf16",
@@ -70,29 +79,11 @@ EXPERIMENTS = {
         "dfad-mnist-light", "Fashion-MNIST", "fashion_mnist", "lenet5", "lenet5-half", _LENET, _UNPUBLISHED
     ),
     "dfad-mnist": Experiment("dfad-mnist", "MNIST", "mnist", "lenet5", "lenet5-half", _LENET, _DFAD_MNIST),
-    "dfad-cifar10": Experiment(
-        recipe="dfad-cifar10",
-        task="CIFAR-10",
-        data="cifar10",
-        teacher="resnet34",
-        student="resnet18",
-        teach=_RESNET,
-        paper=Published(93.3, "best epoch", _DFAD),
-        distil=_BF16,
-        baseline=f"{_BF16} --plan.lr 0.1 --plan.weight-decay 5e-4 --plan.rounds 400",
-        real="--method.augment.flip",
+    "dfad-cifar10": _on_resnets(
+        recipe="dfad-cifar10", task="CIFAR-10", data="cifar10", paper=Published(93.3, "best epoch", _DFAD)
     ),
-    "dfad-cifar100": Experiment(
-        recipe="dfad-cifar100",
-        task="CIFAR-100",
-        data="cifar100",
-        teacher="resnet34",
-        student="resnet18",
-        teach=_RESNET,
-        paper=Published(67.7, "best epoch", _DFAD),
-        distil=_BF16,
-        baseline=f"{_BF16} --plan.lr 0.1 --plan.weight-decay 5e-4 --plan.rounds 400",
-        real="--method.augment.flip",
+    "dfad-cifar100": _on_resnets(
+        recipe="dfad-cifar100", task="CIFAR-100", data="cifar100", paper=Published(67.7, "best epoch", _DFAD)
     ),
     "dfad-camvid": Experiment(
         recipe="dfad-camvid",
@@ -155,28 +146,18 @@ EXPERIMENTS = {
         distil=_BF16,
         baseline=f"{_BF16} --plan.optimizer adam --plan.lr 1e-3 --plan.weight-decay 0",
     ),
-    "deepinversion-cifar10": Experiment(
+    "deepinversion-cifar10": _on_resnets(
         recipe="deepinversion-cifar10",
         task="CIFAR-10",
         data="cifar10",
-        teacher="resnet34",
-        student="resnet18",
-        teach=_RESNET,
         paper=Published(93.26, "as reported", "Yin et al. 2020, arXiv 1912.08795"),
-        distil=_BF16,
-        baseline=f"{_BF16} --plan.lr 0.1 --plan.weight-decay 5e-4 --plan.rounds 400",
-        real="--method.augment.flip",
     ),
-    "cmi-cifar10": Experiment(
+    "cmi-cifar10": _on_resnets(
         recipe="cmi-cifar10",
         task="CIFAR-10",
         data="cifar10",
+        paper=Published(90.01, "as reported", "Fang et al. 2021, arXiv 2105.08584"),
         teacher="wrn-40-2",
         student="wrn-16-1",
-        teach=_RESNET,
-        paper=Published(90.01, "as reported", "Fang et al. 2021, arXiv 2105.08584"),
-        distil=_BF16,
-        baseline=f"{_BF16} --plan.lr 0.1 --plan.weight-decay 5e-4 --plan.rounds 400",
-        real="--method.augment.flip",
     ),
 }

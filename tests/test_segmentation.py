@@ -204,6 +204,8 @@ def test_distill_with_evaluation_says_miou_and_draws_masks(file: Path, tmp_path:
     assert load(out / "student.safetensors").card.task == "segmentation"
     score = evaluate(out / "student.safetensors", str(file), device="cpu")
     assert score.percent == pytest.approx(results["student_miou"])
+    with pytest.raises(AttributeError, match="not an accuracy"):
+        _ = score.accuracy
     with Image.open(out / "images" / "round-000002.png") as sheet, Image.open(out / "images" / "evaluation.png") as judged:
         assert sheet.size[0] > 6 * 48
         assert judged.size[0] > 8 * 48

@@ -30,7 +30,9 @@ class Score:
 
     @property
     def accuracy(self) -> float:
-        """`percent`, for who asks for accuracy."""
+        """`percent`, where it is one. Raises `AttributeError` where pixels were judged."""
+        if self.name != "accuracy":
+            raise AttributeError(f"This score is a {self.name}, not an accuracy; ask for percent.")
         return self.percent
 
 

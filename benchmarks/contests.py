@@ -63,7 +63,7 @@ class Place:
 
     device: str = "cpu"
     precision: Precision = "fp32"
-    compile: str = "off"  # our networks: off, on (torch.compile), graphs (CUDA graphs by torch.compile)
+    graphs: bool = False  # what is compiled, as CUDA graphs
 
     def runtime(self) -> Runtime:
         """A fresh one."""
@@ -104,7 +104,6 @@ def problem_of(pair: Pair, teacher: nn.Module, student: nn.Module, runtime: Runt
 
 def dfad(pair: Pair, place: Place) -> Contest:
     """A DFAD round: some steps of the student, one of the generator."""
-    runtime = place.runtime()
     teacher, student = networks(pair)
     generator = {"upsample": PlainUpsampleGenerator, "dcgan": DCGANGenerator}[pair.generator]  # ours of the latter is plain
     plain = PlainDFAD(
@@ -115,12 +114,29 @@ def dfad(pair: Pair, place: Place) -> Contest:
         pair.batch,
         pair.steps,
     )
+    ours, generator_alone = _our_dfad(pair, place, teacher, student)
+    return Contest(place.plainly(plain.round), ours, (pair.steps + 1) * pair.batch, {"generator": generator_alone})
+
+
+def compiled(pair: Pair, place: Place) -> Contest:
+    """Our DFAD round as it is, and by torch.compile; the first call of the latter compiles."""
+    teacher, student = networks(pair)
+    ours, _ = _our_dfad(pair, place, copy.deepcopy(teacher), copy.deepcopy(student))
+    theirs, _ = _our_dfad(pair, place, teacher, student, "reduce-overhead" if place.graphs else "default")
+    return Contest(ours, theirs, (pair.steps + 1) * pair.batch)
+
+
+def _our_dfad(
+    pair: Pair, place: Place, teacher: nn.Module, student: nn.Module, mode: str | None = None
+) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Our round, and what of it is the generator's; `mode` is torch.compile's, for all three networks."""
+    runtime = place.runtime()
     settings = DFAD(latent=pair.latent, width=pair.width, batch=pair.batch, generator=pair.generator)
     problem = problem_of(pair, teacher, student, runtime)
     ours = settings.start(problem, runtime)
-    if place.compile != "off":
+    if mode:
         for network in (ours.teacher.network, student, ours.generator):
-            network.compile(mode="reduce-overhead" if place.compile == "graphs" else None, dynamic=False)
+            network.compile(mode=mode, dynamic=False)
     optimizer = torch.optim.SGD(student.parameters(), 0.01, momentum=0.9, weight_decay=1e-4, fused=True)
     pool = Pool(problem.inputs, keep=0, device=runtime.device)
 
@@ -140,7 +156,7 @@ def dfad(pair: Pair, place: Place) -> Contest:
                 for _ in range(pair.steps):
                     ours.generator(runtime.noise(pair.batch, pair.latent))
 
-    return Contest(place.plainly(plain.round), round_, (pair.steps + 1) * pair.batch, {"generator": generator_alone})
+    return round_, generator_alone
 
 
 def inversion(pair: Pair, place: Place) -> Contest:
@@ -233,6 +249,7 @@ def _student_step(
 
 KINDS: dict[str, Callable[[Pair, Place], Contest]] = {
     "dfad": dfad,
+    "compiled": compiled,
     "inversion": inversion,
     "distillation": distillation,
     "after-inversion": after_inversion,
@@ -244,4 +261,5 @@ CASES = {
     for pair in PAIRS
     if (kind, pair) != ("inversion", "camvid") and (kind == "dfad" or pair != "lenet5-narrow")  # no host serves masks
 }
+CASES |= {f"compiled-{pair}": ("compiled", pair) for pair in PAIRS}
 CASES |= {f"{kind}-wrn-40-2": (kind, "wrn-40-2") for kind in ("after-inversion", "stored-or-inverted")}

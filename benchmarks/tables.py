@@ -98,6 +98,7 @@ def scaling_words(results: list[dict[str, Any]]) -> str:
 
 CONTESTS = {
     "dfad": "DFAD round",
+    "compiled": "our DFAD round, as it is and by torch.compile",
     "inversion": "inversion step with statistics",
     "distillation": "distillation step on a stored set",
     "after-inversion": "distillation step after an inversion, the plain one's hooks left on",

@@ -21,7 +21,7 @@ from datafree.methods.deepinversion import DeepInversion
 from datafree.methods.dfad import DFAD
 from datafree.methods.stored import Stored
 from datafree.nets.generators import DCGANGenerator
-from datafree.runtime import Precision, Runtime, fastest_layout
+from datafree.runtime import Compile, Precision, Runtime, fastest_layout
 from datafree.setfile import noise_set
 from datafree.spec import InputSpec
 from datafree.taps import norm_statistics
@@ -65,9 +65,10 @@ class Place:
     precision: Precision = "fp32"
     graphs: bool = False  # what is compiled, as CUDA graphs
 
-    def runtime(self) -> Runtime:
+    def runtime(self, compile: bool = False) -> Runtime:
         """A fresh one."""
-        return Runtime(self.device, self.precision)
+        mode: Compile = "reduce-overhead" if self.graphs else "default"
+        return Runtime(self.device, self.precision, compile=mode if compile else "off")
 
     def plainly(self, play: Callable[[], None]) -> Callable[[], None]:
         """A plain loop in those numbers."""
@@ -122,29 +123,26 @@ def compiled(pair: Pair, place: Place) -> Contest:
     """Our DFAD round as it is, and by torch.compile; the first call of the latter compiles."""
     teacher, student = networks(pair)
     ours, _ = _our_dfad(pair, place, copy.deepcopy(teacher), copy.deepcopy(student))
-    theirs, _ = _our_dfad(pair, place, teacher, student, "reduce-overhead" if place.graphs else "default")
+    theirs, _ = _our_dfad(pair, place, teacher, student, compile=True)
     return Contest(ours, theirs, (pair.steps + 1) * pair.batch)
 
 
 def _our_dfad(
-    pair: Pair, place: Place, teacher: nn.Module, student: nn.Module, mode: str | None = None
+    pair: Pair, place: Place, teacher: nn.Module, student: nn.Module, compile: bool = False
 ) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Our round, and what of it is the generator's; `mode` is torch.compile's, for all three networks."""
-    runtime = place.runtime()
+    """Our round, and what of it is the generator's."""
+    runtime = place.runtime(compile)
     settings = DFAD(latent=pair.latent, width=pair.width, batch=pair.batch, generator=pair.generator)
     problem = problem_of(pair, teacher, student, runtime)
     ours = settings.start(problem, runtime)
-    if mode:
-        for network in (ours.teacher.network, student, ours.generator):
-            network.compile(mode=mode, dynamic=False)
     optimizer = torch.optim.SGD(student.parameters(), 0.01, momentum=0.9, weight_decay=1e-4, fused=True)
-    pool = Pool(problem.inputs, keep=0, device=runtime.device)
+    pool, learner = Pool(problem.inputs, keep=0, device=runtime.device), runtime.compiled(student)
 
     def round_() -> None:
         pool.add(ours.synthesize(pair.steps * pair.batch))
         for batch in pool.batches(pair.steps, pair.batch, runtime.random):
             with runtime.autocast():
-                loss = ours.loss(student, batch)
+                loss = ours.loss(learner, batch)
             runtime.minimize(loss, optimizer)
             runtime.note("student_loss", loss)
 

@@ -56,9 +56,9 @@ def measure(problem: Problem, recipe: Recipe, runtime: Runtime, rounds: int = 2)
 
 
 def _measured(problem: Problem, recipe: Recipe, runtime: Runtime, rounds: int) -> Pace:
-    plan, own = recipe.plan, Runtime(str(runtime.device), runtime.precision, runtime.seed)
+    plan, own = recipe.plan, Runtime(str(runtime.device), runtime.precision, runtime.seed, runtime.compile)
     student = copy.deepcopy(problem.student)
-    method = recipe.method.start(dataclasses.replace(problem, student=student), own)
+    method, learner = recipe.method.start(dataclasses.replace(problem, student=student), own), own.compiled(student)
     pool = Pool(problem.inputs, min(plan.keep, plan.images() * (rounds + 1)), own.device)
     before = dict(problem.teacher.runtime.counts)
     done, total = method.preparation()
@@ -75,7 +75,7 @@ def _measured(problem: Problem, recipe: Recipe, runtime: Runtime, rounds: int) -
         began = time.monotonic()
         for batch in pool.batches(plan.steps, plan.batch, own.random):
             with own.autocast():
-                loss = method.loss(student, batch)
+                loss = method.loss(learner, batch)
             loss.backward()  # type: ignore[no-untyped-call]
         own.drain()
         learn.append(time.monotonic() - began)

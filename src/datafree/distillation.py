@@ -43,6 +43,7 @@ def identity(teacher: Network, student: Network, recipe: Recipe, runtime: Runtim
         "seed": runtime.seed,
         "precision": runtime.precision,
         "device": runtime.device.type,
+        "compile": runtime.compile,
         "processes": ranks(),
     }
 

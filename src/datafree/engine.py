@@ -82,7 +82,7 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
     clock.before |= spent
     prepare(synthesizer, runtime, job.folder, parts, job.quiet, clock.seconds)
     log = RunLog(job.folder.log, plan.rounds, clock.round, job.quiet, job.tensorboard)
-    kept, learner = average.module if average else student, parallel(student)
+    kept, learner = average.module if average else student, runtime.compiled(parallel(student))
     student.train()
     with stoppable() as stop, contextlib.closing(log):
         (last,) = any_rank(job.last(clock))

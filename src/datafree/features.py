@@ -36,6 +36,7 @@ class FeatureMatch:
     def __init__(self, problem: Problem, runtime: Runtime):
         self.teacher: Teacher = problem.teacher
         x = runtime.noise(2, *problem.inputs.shape)
+        runtime.refuse_compiled("The feature term")
         with evaluating(problem.student):
             self.own, inside = last_maps(problem.student, x)
         self.theirs, outside = last_maps(self.teacher.network, x)

@@ -14,6 +14,7 @@ from datafree.ranks import rank, sum_over_ranks
 from datafree.settings import first_line
 
 Precision = Literal["auto", "fp32", "bf16"]
+Compile = Literal["off", "default", "reduce-overhead", "max-autotune"]  # torch.compile's modes, the second with CUDA graphs
 
 
 class Runtime:
@@ -22,8 +23,8 @@ class Runtime:
     Raises `ValueError` for a device that is not there.
     """
 
-    def __init__(self, device: str = "auto", precision: Precision = "auto", seed: int = 0):
-        self.device = find_device(device)
+    def __init__(self, device: str = "auto", precision: Precision = "auto", seed: int = 0, compile: Compile = "off"):
+        self.device, self.compile = find_device(device), compile
         self.precision, self.seed = find_precision(precision, self.device), seed
         self.random = torch.Generator(self.device).manual_seed(self.own_seed)
         self.counts = {"images": 0, "teacher_queries": 0}  # over all sessions of the run, in images
@@ -54,6 +55,20 @@ class Runtime:
         if self.precision == "fp32":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
+
+    def compiled(self, network: nn.Module) -> nn.Module:
+        """`network` to be called in the hot loop: by torch.compile where the run asked for it, else itself.
+
+        Its weights are the network's own, and the network stays as it was.
+        """
+        if self.compile == "off":
+            return network
+        return torch.compile(network, mode=self.compile, dynamic=False)  # type: ignore[return-value]
+
+    def refuse_compiled(self, who: str) -> None:
+        """Raise `ValueError` where the run asks for torch.compile, which closes a network that `who` reads inside of."""
+        if self.compile != "off":
+            raise ValueError(f"{who} reads inside the student, which torch.compile closes; leave out --compile.")
 
     def minimize(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
         """One step of `optimizer` down the gradient of `loss`."""
@@ -135,6 +150,16 @@ def find_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"Device {name!r} is not to be had here ({first_line(error)}); pass --device cpu.") from error
     return device
+
+
+def check_compiler(runtime: Runtime) -> None:
+    """Raise `ValueError`, in words, where the run asks for torch.compile and it does not work here."""
+    if runtime.compile == "off":
+        return
+    try:
+        runtime.compiled(nn.ReLU())(torch.zeros(1, device=runtime.device))  # no weights: those would draw random numbers
+    except Exception as error:  # of many kinds: no C++ compiler, no Triton, a Python that it does not know
+        raise ValueError(f"torch.compile does not work here ({first_line(error)}); leave out --compile.") from error
 
 
 def find_precision(name: Precision, device: torch.device) -> Precision:

@@ -23,7 +23,7 @@ from datafree.recipe import Recipe
 from datafree.recipes import find_recipe
 from datafree.rundir import STUDENT, RunDir, planned
 from datafree.runlog import say
-from datafree.runtime import Precision, Runtime, fastest_layout, find_device
+from datafree.runtime import Compile, Precision, Runtime, check_compiler, fastest_layout, find_device
 from datafree.setfile import SetCard, TransferSet, read_shard
 from datafree.sources import Source, known, labelled_for, student_for
 from datafree.spec import InputSpec
@@ -44,6 +44,7 @@ def distill(
     quiet: bool = False,
     tensorboard: bool = False,
     budget: str | None = None,
+    compile: Compile = "off",
 ) -> nn.Module:
     """Teach `student` what `teacher` knows, without the teacher's data, and return it in eval mode.
 
@@ -52,8 +53,9 @@ def distill(
     in place. `inputs` may be left out where the teacher has a card. `out` is the run's folder: the same call again resumes
     it, and gives a finished run's student back; without it nothing is kept. `eval_data` only reports. `budget`, `20m` of wall
     time or `50000images`, stretches the recipe's rounds to it, after a few rounds that measure; a run that is still not done
-    when its time is up ends there, with its student. Under torchrun the processes work as one: batches are dealt out, each
-    process draws its own noise, and all return the same student.
+    when its time is up ends there, with its student. `compile` is a mode of torch.compile for the networks in the hot loop:
+    other rounding, and a minute or so before the first round. Under torchrun the processes work as one: batches are dealt
+    out, each process draws its own noise, and all return the same student.
 
     Raises `ValueError` for what cannot be served, `FloatingPointError` where the loss is no longer finite, `OSError`
     where a file cannot be written, and `stopping.Interrupted` after saving itself on Ctrl-C or SIGTERM.
@@ -64,9 +66,10 @@ def distill(
         raise ValueError("Several processes need a folder that all of them see; name one with out.")
     with (
         joined(find_device(device)),
-        Runtime(device, precision, seed).seeded() as runtime,
+        Runtime(device, precision, seed, compile).seeded() as runtime,
         tempfile.TemporaryDirectory(prefix="datafree-") as scratch,
     ):
+        check_compiler(runtime)
         taught = known(teacher, inputs)
         pupil = student_for(student, taught.card)
         problem = Problem(

@@ -18,7 +18,7 @@ from datafree.recipe import Recipe, recipe_from
 from datafree.recipes import RECIPES, find_recipe
 from datafree.report import PAGE
 from datafree.rundir import STUDENT, is_finished
-from datafree.runtime import Precision
+from datafree.runtime import Compile, Precision
 
 
 def distill_command(tokens: list[str]) -> Callable[..., None]:
@@ -41,6 +41,7 @@ def without_flags() -> None:
 def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Callable[..., None]:
     student_default = settings.get("student", {}).get("architecture")
     default_precision, default_seed = settings.get("precision", "auto"), settings.get("seed", 0)
+    default_compile = settings.get("compile", "off")
 
     def command(
         teacher: Path,
@@ -58,6 +59,7 @@ def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Call
         dry_run: bool = False,
         tensorboard: bool = False,
         budget: str | None = None,
+        compile: Compile = default_compile,
         allow_code: Packages = (),
     ) -> None:
         """Teach a student what a teacher knows, without its data; the same line again resumes.
@@ -94,6 +96,8 @@ def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Call
             Also write TensorBoard event files into the run's folder.
         budget
             Wall time (90s, 20m, 1.5h) or images that the method makes (50000images): the recipe's rounds are stretched to it.
+        compile
+            Run the networks by torch.compile, in its mode of that name; worth its minute on long runs alone.
         allow_code
             Packages whose code may be imported and called to build the teacher.
         """
@@ -109,7 +113,15 @@ def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Call
         network = load(teacher, allow_code)
         if dry_run:
             verbs.rehearse(
-                network, student, given, eval_data=eval_data, device=device, precision=precision, seed=seed, quiet=True
+                network,
+                student,
+                given,
+                eval_data=eval_data,
+                device=device,
+                precision=precision,
+                seed=seed,
+                quiet=True,
+                compile=compile,
             )
             print("dry run passed: synthesis, student steps, checkpoint, resume, evaluation and student file")
             return
@@ -117,7 +129,7 @@ def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Call
         before = is_finished(out)
         verbs.distill(
             network, student, recipe=given, out=out, eval_data=eval_data, device=device, precision=precision, seed=seed,
-            tensorboard=tensorboard, budget=budget,
+            tensorboard=tensorboard, budget=budget, compile=compile,
         )  # fmt: skip
         if place()[0] == 1:
             _tell(out, before)

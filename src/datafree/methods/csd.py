@@ -76,6 +76,7 @@ class CSD(Method):
         and sides that differ or are not multiples of 4.
         """
         problem.refuse_other_tasks("csd")
+        runtime.refuse_compiled("csd")
         return Inverter(self, problem, runtime)
 
 

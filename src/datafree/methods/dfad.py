@@ -73,7 +73,8 @@ class Adversary(Synthesizer):
         self.teacher = problem.teacher.folded(problem.inputs)
         generator = GENERATORS[settings.generator](problem.inputs.shape, settings.latent, settings.width)
         self.generator = fastest_layout(generator.to(runtime.device)).train()
-        self.learner = parallel(self.generator)
+        self.learner = runtime.compiled(parallel(self.generator))
+        self.maker, self.student = runtime.compiled(self.generator), runtime.compiled(problem.student)
         self.optimizer = torch.optim.Adam(self.generator.parameters(), settings.lr, fused=True)
 
     def synthesize(self, n: int) -> Batch:
@@ -82,9 +83,11 @@ class Adversary(Synthesizer):
         # generator's step is the same cycle, begun one step earlier.
         for _ in range(self.settings.ascents):
             self._ascend()
-        sizes = [min(self.settings.batch, n - done) for done in range(0, n, self.settings.batch)]
+        x = torch.empty(n, *self.problem.inputs.shape, device=self.runtime.device, memory_format=torch.channels_last)
         with torch.no_grad():
-            return Batch(torch.cat([self._fakes(self.generator, size) for size in sizes]))
+            for part in x.split(self.settings.batch):
+                part.copy_(self._fakes(self.maker, len(part)))
+        return Batch(x)
 
     def loss(self, student: nn.Module, batch: Batch) -> Tensor:
         """The gap on these fakes: mean |S(x) - T(x)| of raw logits."""
@@ -111,7 +114,7 @@ class Adversary(Synthesizer):
             teacher, reading = self.problem.teacher, norm_statistics(self.problem.teacher.network)
         with frozen(student), still, reading as seen, self.runtime.autocast():
             x = self._fakes(self.learner, settings.batch)
-            gap = logit_gap(student(x), teacher(x))
+            gap = logit_gap(self.student(x), teacher(x))
         loss = -torch.log1p(gap) if settings.objective == "log-gap" else -gap
         if seen:
             distance = statistics_distance(seen.values(), scale_free=True)

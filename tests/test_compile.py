@@ -8,7 +8,7 @@ import torch
 from conftest import TINY, network
 from torch import Tensor, nn
 
-from datafree import CSD, DDA, DFAD, DeepInversion, Plan, Recipe, distill
+from datafree import CMI, CSD, DDA, DFAD, STTSS, Augmentation, DeepInversion, Plan, Recipe, distill
 from datafree.method import Method
 from datafree.runtime import Runtime, check_compiler
 from datafree.verbs import rehearse
@@ -57,6 +57,22 @@ def test_teacher_student_and_generator_are_compiled_and_the_student_is_the_same(
 
 def test_a_compiled_run_resumes_to_the_bit() -> None:
     rehearse(network(1), TINY, Recipe(METHOD, PLAN, "test"), device="cpu", quiet=True, compile="default")
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        CMI(steps=2, latent=8, width=8, batch=4, bank=12, negatives=6, views=Augmentation(crop=1)),
+        DeepInversion(steps=2, batch=4, adaptive=1.0, roll=1),
+        STTSS(steps=2, batch=4),
+        DFAD(latent=8, width=8, batch=4, statistics=1.0),
+    ],
+)
+def test_methods_that_read_inside_the_teacher_alone_can_be_compiled(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda module, **how: real(module, backend="eager"))  # what is captured, unoptimised
+    one, other = (student(each, method=method).state_dict() for each in ("off", "default"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_a_folder_of_a_run_without_it_is_refused(tmp_path: Path) -> None:

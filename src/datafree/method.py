@@ -57,12 +57,14 @@ class Teacher(nn.Module):
         self.runtime.counts["teacher_queries"] += len(x)
         return logits_of(self.network(x))  # type: ignore[return-value]
 
-    def folded(self, inputs: InputSpec) -> "Teacher":
+    def folded(self, inputs: InputSpec, read: bool = False) -> "Teacher":
         """The same teacher, counted together with this one, with batch norms folded into convolutions where that can be
-        done: faster, equal up to rounding, and without those norms' statistics.
+        done: faster, equal up to rounding, and without those norms' statistics. It is compiled where the run asked for that,
+        but for one that is to be `read` inside.
         """
         faster = Teacher(folded(self.network, noise_for(self.network, inputs)), self.runtime)
-        faster.network = self.runtime.compiled(faster.network)
+        if not read:
+            faster.network = self.runtime.compiled(faster.network)
         return faster
 
     def train(self, mode: bool = True) -> "Teacher":

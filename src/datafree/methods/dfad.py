@@ -73,8 +73,8 @@ class Adversary(Synthesizer):
         self.teacher = problem.teacher.folded(problem.inputs)
         generator = GENERATORS[settings.generator](problem.inputs.shape, settings.latent, settings.width)
         self.generator = fastest_layout(generator.to(runtime.device)).train()
-        self.learner = runtime.compiled(parallel(self.generator))
-        self.maker, self.student = runtime.compiled(self.generator), runtime.compiled(problem.student)
+        self.maker, self.learner = runtime.compiled(self.generator), runtime.compiled(parallel(self.generator))
+        self.student = runtime.compiled(problem.student)
         self.optimizer = torch.optim.Adam(self.generator.parameters(), settings.lr, fused=True)
 
     def synthesize(self, n: int) -> Batch:
@@ -85,7 +85,7 @@ class Adversary(Synthesizer):
             self._ascend()
         x = torch.empty(n, *self.problem.inputs.shape, device=self.runtime.device, memory_format=torch.channels_last)
         with torch.no_grad():
-            for part in x.split(self.settings.batch):
+            for part in x.split(self.settings.batch):  # copied out one by one: a CUDA graph writes its next answer over it
                 part.copy_(self._fakes(self.maker, len(part)))
         return Batch(x)
 

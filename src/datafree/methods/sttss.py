@@ -73,7 +73,7 @@ class Inverter(Synthesizer):
     def __init__(self, settings: STTSS, problem: Problem, runtime: Runtime):
         self.settings, self.problem, self.runtime = settings, problem, runtime
         self.features = FeatureModel(settings, problem, runtime)
-        self.teacher = problem.teacher.folded(problem.inputs)
+        self.teacher = problem.teacher.folded(problem.inputs, read=True)
 
     def synthesize(self, n: int) -> Batch:
         """n images with the soft targets y [n, classes] that they were made for."""

@@ -47,7 +47,7 @@ class Pair:
 
 PAIRS = {
     "lenet5": Pair("lenet5", "lenet5-half", (1, 32, 32), latent=100, width=128, batch=128),
-    "lenet5-narrow": Pair("lenet5", "lenet5-half", (1, 32, 32), latent=100, width=16, batch=128, steps=10),
+    "lenet5-narrow": Pair("lenet5", "lenet5-half", (1, 32, 32), latent=100, width=8, batch=128, steps=10),
     "resnet20": Pair("resnet20", "resnet20-half", (3, 32, 32), latent=256, width=128, batch=64),
     "wrn-40-2": Pair("wrn-40-2", "wrn-16-1", (3, 32, 32), latent=256, width=128, batch=64),
     "resnet34": Pair("resnet34", "resnet18", (3, 32, 32), latent=256, width=128, batch=16),

@@ -50,7 +50,7 @@ COMPARISONS = {
         student="resnet8-half",
         hosts=("deepinversion", "csd", "cmi"),
         distil="--precision bf16",
-        dfad="--recipe dfad-mnist-light --plan.eval-every 0",
+        dfad="--recipe dfad-mnist-light --method.width 16 --plan.eval-every 0",
     ),
     "dda-cifar10-small": Comparison(
         task="CIFAR-10, third-party ResNet-20 to resnet20-half",

@@ -155,7 +155,7 @@ KINDS_IN_WORDS = {
     **{(host, "steps"): (f"`{host}`", "equal steps") for host in ("deepinversion", "csd", "cmi")},
     **{(host, "dda"): (f"`dda` of `{host}`", "as its own") for host in ("deepinversion", "csd", "cmi")},
     **{(host, "time"): (f"`{host}`", "equal time") for host in ("deepinversion", "csd", "cmi")},
-    ("dfad", "own-plan"): ("`dfad`", "its own recipe"),
+    ("dfad", "own-plan"): ("`dfad`", "its own recipe, generator 16 wide"),
     ("kd_real", "steps"): ("KD, real data", "equal steps"),
 }
 

@@ -60,7 +60,7 @@ DFAD_RECIPES: dict[str, Recipe] = {
     ),
     # Narrow generator, smaller batch, twice the student's steps and rate, cosine, averaging: minutes on a laptop.
     "dfad-mnist-light": Recipe(
-        DFAD(latent=100, generator="upsample", width=16, batch=128, lr=1e-3),
+        DFAD(latent=100, generator="upsample", width=8, batch=128, lr=1e-3),
         Plan(
             rounds=20 * _EPOCH,
             steps=10,

@@ -66,7 +66,7 @@ def speed_table(results: list[dict[str, Any]]) -> str:
         for row in result["cases"].values():
             case, (low, high) = row["case"], row["ratio_range"]
             pair = case["teacher"] if row["kind"] == "inversion" else f"{case['teacher']} → {case['student']}"
-            width = f", generator {case['width']} wide" if row["kind"] == "dfad" else ""
+            width = f", generator {case['width']} wide" if row["kind"] in ("dfad", "compiled") else ""
             cells = [
                 CONTESTS[row["kind"]],
                 f"{pair}, batch {case['batch']}{width}",

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,12 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 from conftest import TINY, network
 from test_ranks import WORLD, free_port, images
-from torch import nn
+from torch import Tensor, nn
 
 from datafree import distill
 from datafree.methods.csd import CSD
@@ -84,12 +86,17 @@ class Killed:
 def whole_run(out: Path) -> dict[str, Any]:
     """What either process ends with, and, to start no more processes than needed, what else is to be known of two."""
     with joined(torch.device("cpu")):
-        student = run(out)
-        module, x = plain(), images().chunk(WORLD)[place()[0] - 1]
-        learner = parallel(module)
-        F.cross_entropy(learner(x), x[:, 0, 0, :4].argmax(1)).backward()
-        noise = Runtime("cpu").noise(4)
-    return {"student": student, "gradients": [weight.grad for weight in module.parameters()], "noise": noise}
+        found = {"student": run(out), "gradients": gradients(), "noise": Runtime("cpu").noise(4)}
+        group = weakref.ref(dist.group.WORLD)
+    return found | {"gone": group() is None}
+
+
+def gradients() -> list[Tensor | None]:
+    """Those that this process's part of the images gives the weights of `plain`."""
+    module, x = plain(), images().chunk(WORLD)[place()[0] - 1]
+    learner = parallel(module)  # which has to live until the gradients are there
+    F.cross_entropy(learner(x), x[:, 0, 0, :4].argmax(1)).backward()
+    return [weight.grad for weight in module.parameters()]
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +116,8 @@ def test_one_run_of_two_processes(whole: tuple[Path, list[dict[str, Any]]]) -> N
     found = json.loads((folder / "run.json").read_text())
     assert first["student"] == second["student"] == found["student"]["sha256"]
     assert found["identity"]["processes"] == WORLD
+    assert first["gone"], "the group has threads while it lives, and they abort a process that ends"
+    assert second["gone"]
     assert found["results"]["images"] == 6 * 2 * 16  # of both
     with (folder / "log.csv").open() as log:
         assert [row["round"] for row in csv.DictReader(log)] == ["1", "2", "3", "4", "5", "6"]

@@ -1,6 +1,7 @@
 """Several processes that work as one: which one this is, what they agree on, and what they train together."""
 
 import contextlib
+import importlib
 import os
 import warnings
 from collections.abc import Iterator
@@ -27,6 +28,9 @@ def joined(device: torch.device) -> Iterator[None]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    # This module keeps the group that stands when it is first imported, for good, as a default argument; DDP imports it. A
+    # group that outlives its destruction has threads, and they abort a process that ends while they work.
+    importlib.import_module("torch.distributed.nn")
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield

@@ -5,7 +5,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -38,6 +39,16 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
                 f"Writing {path} failed ({first_line(error)}; {free:.1f} MiB are free there); what was there before is kept."
             ) from error
         raise
+
+
+@contextlib.contextmanager
+def kept_at(path: str | Path | None, name: str) -> Iterator[Path]:
+    """`path`, or, where there is none, `name` in a folder that is thrown away."""
+    if path is not None:
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="datafree-") as scratch:
+        yield Path(scratch) / name
 
 
 def write_text(path: Path, text: str) -> None:

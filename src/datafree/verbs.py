@@ -1,7 +1,6 @@
 """The public verbs: distil a student, synthesize a transfer set, evaluate a network."""
 
 import copy
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,7 @@ from datafree.answers import tensor_answers
 from datafree.budget import Budget, expected, measure, parse_budget, stretched
 from datafree.data import Labelled
 from datafree.distillation import Reporting, carry_out, identity
-from datafree.files import sha256
+from datafree.files import kept_at, sha256
 from datafree.method import Method, NoStudent, Problem, Teacher
 from datafree.metrics import Score, percent, predictions, score
 from datafree.network import Network, read_weights
@@ -67,7 +66,7 @@ def distill(
     with (
         joined(find_device(device)),
         Runtime(device, precision, seed, compile).seeded() as runtime,
-        tempfile.TemporaryDirectory(prefix="datafree-") as scratch,
+        kept_at(out, "run") as path,
     ):
         check_compiler(runtime)
         taught = known(teacher, inputs)
@@ -83,10 +82,7 @@ def distill(
         asked = parse_budget(budget) if budget else Budget()
         if budget:
             chosen = _within(budget, asked, problem, chosen, runtime, out, quiet)
-        with (
-            tensor_answers(pupil.module),
-            RunDir(out or Path(scratch) / "run", identity(taught, pupil, chosen, runtime)) as folder,
-        ):
+        with tensor_answers(pupil.module), RunDir(path, identity(taught, pupil, chosen, runtime)) as folder:
             if folder.finished:
                 pupil.module.load_state_dict(read_weights(folder.path / STUDENT))
             else:
@@ -115,8 +111,7 @@ def rehearse(teacher: Network, student: str, recipe: Recipe, **how: Any) -> None
     """
     if place()[1] > 1:
         raise ValueError("A dry run is one process; start it without torchrun.")
-    with tempfile.TemporaryDirectory(prefix="datafree-dry-run-") as scratch:
-        out = Path(scratch) / "run"
+    with kept_at(None, "run") as out:
         hashes = []
         for _ in ("run", "resume"):
             distill(teacher, student, recipe=recipe.rehearsal(), out=out, **how)
@@ -157,7 +152,7 @@ def synthesize(
         raise ValueError("This method's inputs depend on a student, so it cannot make a set without one; use distill.")
     with (
         Runtime(device, precision, seed).seeded() as runtime,
-        tempfile.TemporaryDirectory(prefix="datafree-") as scratch,
+        kept_at(out, "set.safetensors") as path,
     ):
         taught = known(teacher, inputs)
         known_as = taught.card
@@ -167,7 +162,6 @@ def synthesize(
         made = {"method": settings.model_dump(mode="json"), "teacher": record.fingerprint(taught.module), "seed": seed, "n": n}
         made |= {"batch": batch, "pixels": pixels, "targets": targets, "logits": logits, "precision": runtime.precision}
         card = SetCard(inputs=problem.inputs, provenance=synthesizer.provenance(), shards=order.shards, made=made)
-        path = Path(out or Path(scratch) / "set.safetensors")
         return read_shard(fill(problem, synthesizer, runtime, order, path, card, quiet))
 
 

@@ -20,8 +20,9 @@ from datafree.method import Method, Problem, Teacher
 from datafree.methods.deepinversion import DeepInversion
 from datafree.methods.dfad import DFAD
 from datafree.methods.stored import Stored
+from datafree.modes import fastest_layout
 from datafree.nets.generators import DCGANGenerator
-from datafree.runtime import Compile, Precision, Runtime, fastest_layout
+from datafree.runtime import Compile, Precision, Runtime
 from datafree.setfile import noise_set
 from datafree.spec import InputSpec
 from datafree.taps import norm_statistics

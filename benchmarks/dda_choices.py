@@ -19,10 +19,11 @@ from datafree.data import Labelled
 from datafree.method import Problem, Teacher
 from datafree.methods.dda import DDA, Augmenter
 from datafree.metrics import percent, predictions
+from datafree.modes import fastest_layout
 from datafree.network import Network
 from datafree.recipes import find_recipe
 from datafree.rundir import RunDir
-from datafree.runtime import Runtime, fastest_layout
+from datafree.runtime import Runtime
 from datafree.sources import labelled_for
 
 STUDENT = "resnet8-half"

@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "datafree"
 # Each module may import from its own line and from lines above it, never from below.
 ORDER = """
 settings nets.shape
-files ranks nets.plain nets.residual nets.segmenters
+files ranks modes nets.plain nets.residual nets.segmenters
 spec moments augment images plan
 taps
 losses

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from datafree.runtime import evaluating
+from datafree.modes import evaluating
 from datafree.settings import first_line
 from datafree.spec import InputSpec
 

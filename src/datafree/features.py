@@ -5,9 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datafree.method import Problem, Teacher
+from datafree.modes import evaluating
 from datafree.moments import channel_means
 from datafree.ranks import parallel
-from datafree.runtime import Runtime, evaluating
+from datafree.runtime import Runtime
 from datafree.taps import calls, last_maps, layer_inputs, layer_outputs
 
 

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from datafree.modes import fastest_layout
 from datafree.nets.generators import UpsampleGenerator, dcgan_start
 from datafree.ranks import mean_over_ranks
-from datafree.runtime import Runtime, fastest_layout
+from datafree.runtime import Runtime
 
 Render = Callable[[], Tensor]  # the images [B, C, H, W] as the leaves now make them
 Loss = Callable[[Tensor], Tensor]  # of those images: one value an image [B], or one for all [1]

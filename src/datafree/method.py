@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from datafree.answers import logits_of, noise_for, probe
 from datafree.folding import folded
+from datafree.modes import fastest_layout
 from datafree.ranks import share
-from datafree.runtime import Runtime, fastest_layout
+from datafree.runtime import Runtime
 from datafree.settings import Settings
 from datafree.spec import InputSpec
 from datafree.taps import first_non_finite, norm_names

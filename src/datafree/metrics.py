@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from datafree.answers import logits_of
 from datafree.data import Labelled
-from datafree.runtime import evaluating
+from datafree.modes import evaluating
 from datafree.spec import InputSpec
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from datafree.runtime import evaluating
+from datafree.modes import evaluating
 from datafree.spec import InputSpec
 
 

@@ -13,8 +13,9 @@ from datafree.augment import random_crop, random_flip, random_part
 from datafree.data import Labelled
 from datafree.losses import focal
 from datafree.method import Stateful
+from datafree.modes import fastest_layout
 from datafree.rundir import RunDir
-from datafree.runtime import Runtime, fastest_layout
+from datafree.runtime import Runtime
 from datafree.settings import Settings
 from datafree.spec import InputSpec
 from datafree.stopping import Interrupted, stoppable

@@ -15,6 +15,7 @@ from datafree.distillation import Reporting, carry_out, identity
 from datafree.files import kept_at, sha256
 from datafree.method import Method, NoStudent, Problem, Teacher
 from datafree.metrics import Score, percent, predictions, score
+from datafree.modes import fastest_layout
 from datafree.network import Network, read_weights
 from datafree.plan import Plan
 from datafree.ranks import broadcast, is_main, joined, place
@@ -22,7 +23,7 @@ from datafree.recipe import Recipe
 from datafree.recipes import find_recipe
 from datafree.rundir import STUDENT, RunDir, planned
 from datafree.runlog import say
-from datafree.runtime import Compile, Precision, Runtime, check_compiler, fastest_layout, find_device
+from datafree.runtime import Compile, Precision, Runtime, check_compiler, find_device
 from datafree.setfile import SetCard, TransferSet, read_shard
 from datafree.sources import Source, known, labelled_for, student_for
 from datafree.spec import InputSpec

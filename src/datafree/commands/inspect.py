@@ -5,9 +5,9 @@ from pathlib import Path
 from datafree import setfile
 from datafree.commands.arguments import Packages
 from datafree.images import save_grid
+from datafree.modes import fastest_layout
 from datafree.network import card_json, load, parameters
 from datafree.profile import latency_ms, multiply_adds
-from datafree.runtime import fastest_layout
 
 PREVIEW_IMAGES = 100
 

@@ -10,8 +10,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from datafree.diffusion.diffuser import Diffuser, Diffusion, package
 from datafree.method import Counter, Stateful
+from datafree.modes import fastest_layout
 from datafree.ranks import parallel
-from datafree.runtime import Runtime, fastest_layout
+from datafree.runtime import Runtime
 from datafree.spec import InputSpec
 
 SLICE = 50  # training steps between two chances to save

@@ -15,8 +15,9 @@ from datafree.augment import Augmentation, random_zoom
 from datafree.inversion import fresh_generator, invert
 from datafree.losses import agreed_divergence, distillation, statistics_distance
 from datafree.method import Method, Problem, Stateful, Synthesizer
+from datafree.modes import evaluating, frozen
 from datafree.moments import channel_means
-from datafree.runtime import Runtime, evaluating, frozen
+from datafree.runtime import Runtime
 from datafree.taps import layer_inputs, norm_statistics
 from datafree.transfer import Batch
 

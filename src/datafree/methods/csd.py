@@ -16,8 +16,9 @@ from datafree.augment import Augmentation
 from datafree.inversion import fresh_generator, invert
 from datafree.losses import kd, statistics_distance
 from datafree.method import Counter, Method, Problem, Stateful, Synthesizer
+from datafree.modes import evaluating, frozen
 from datafree.ranks import parallel, same_weights
-from datafree.runtime import Runtime, evaluating, frozen
+from datafree.runtime import Runtime
 from datafree.taps import calls, layer_inputs, norm_statistics
 from datafree.transfer import Batch
 

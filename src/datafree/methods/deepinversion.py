@@ -16,7 +16,8 @@ from datafree.augment import Augmentation, random_roll
 from datafree.inversion import invert
 from datafree.losses import distillation, jensen_shannon, statistics_distance, total_variation
 from datafree.method import Method, Problem, Stateful, Synthesizer
-from datafree.runtime import Runtime, evaluating, frozen
+from datafree.modes import evaluating, frozen
+from datafree.runtime import Runtime
 from datafree.taps import NormStatistics, norm_statistics
 from datafree.transfer import Batch
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from datafree.losses import logit_gap, statistics_distance
 from datafree.method import Method, Problem, Stateful, Synthesizer
+from datafree.modes import evaluating, fastest_layout, frozen
 from datafree.nets.generators import GENERATORS
 from datafree.ranks import parallel
-from datafree.runtime import Runtime, evaluating, fastest_layout, frozen
+from datafree.runtime import Runtime
 from datafree.taps import NormStatistics, norm_statistics
 from datafree.transfer import Batch
 

@@ -78,6 +78,11 @@ def test_a_folder_of_another_run_is_refused_by_the_setting_that_differs(tmp_path
         run(tmp_path / "run", rounds=4)
     with pytest.raises(ValueError, match="teacher is"):
         run(tmp_path / "run", rounds=2, teacher=network(3))
+    earlier = record(tmp_path / "run")
+    del earlier["identity"]["compile"]  # type: ignore[attr-defined]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(earlier))
+    with pytest.raises(ValueError, match="compile is unknown there and off here"):
+        run(tmp_path / "run", rounds=2)
 
 
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:

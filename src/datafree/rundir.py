@@ -150,8 +150,9 @@ class RunDir:
         changed = [key for key in {**there, **here} if there.get(key) != here.get(key)]
         if changed:
             key, more = changed[0], f", and {len(changed) - 1} more differ" if changed[1:] else ""
+            was, now = (settings.get(key, "unknown") for settings in (there, here))  # unknown to another version of ours
             raise ValueError(
-                f"{self.path} holds another run: {key} is {there.get(key)} there and {here.get(key)} here"
+                f"{self.path} holds another run: {key} is {was} there and {now} here"
                 f"{more}. Name a new folder, or give the same settings."
             )
 

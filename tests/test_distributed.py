@@ -1,6 +1,7 @@
 """One run by two processes that work together, by gloo, as torchrun starts them."""
 
 import csv
+import faulthandler
 import json
 import os
 import signal
@@ -40,6 +41,7 @@ def work(rank: int, port: int, job: Job, out: Path) -> None:
     """One of the processes that torchrun would start: what `job` returns there lies in `out/RANK.pt`."""
     where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": WORLD, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ |= {name: str(value) for name, value in where.items()}
+    faulthandler.enable()  # a process that aborts says where it was
     torch.set_num_threads(1)
     torch.save(job(out), out / f"{rank}.pt")
 

@@ -57,22 +57,23 @@ def _seeds(values: list[float]) -> str:
 
 def speed_tables(results: list[dict[str, Any]]) -> str:
     """A table a speed file, one row a case, its command beneath it: the longest first, what compares torch.compile last."""
-    ordered = sorted(results, key=lambda result: (_is_of_compile(result), -len(result["cases"])))
-    return "\n\n".join(_speed_table(result) for result in ordered)
+    tables = []
+    for compiled in (False, True):
+        for result in sorted(results, key=lambda result: -len(result["cases"])):
+            rows = [row for row in result["cases"].values() if (row["kind"] == "compiled") == compiled]
+            if rows:
+                tables.append(f"{_speed_table(rows, compiled)}\n\n`{result['command']}`")
+    return "\n\n".join(tables)
 
 
-def _is_of_compile(result: dict[str, Any]) -> bool:
-    return all(row["kind"] == "compiled" for row in result["cases"].values())
-
-
-def _speed_table(result: dict[str, Any]) -> str:
-    first, second = ("as it is", "by torch.compile") if _is_of_compile(result) else ("plain loop", "ours")
+def _speed_table(rows: list[dict[str, Any]], compiled: bool) -> str:
+    first, second = ("as it is", "by torch.compile") if compiled else ("plain loop", "ours")
     lines = [
         f"| what | networks | {first} | {second} | ratio (range) | images/s | GFLOP/s (share of the best convolution) "
         "| generator's share | peak memory |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in result["cases"].values():
+    for row in rows:
         case, (low, high) = row["case"], row["ratio_range"]
         pair = case["teacher"] if row["kind"] == "inversion" else f"{case['teacher']} → {case['student']}"
         width = f", generator {case['width']} wide" if row["kind"] in ("dfad", "compiled") else ""
@@ -87,7 +88,7 @@ def _speed_table(result: dict[str, Any]) -> str:
             f"{row['plain_peak_mb']:,.0f} and {row['ours_peak_mb']:,.0f} MiB",
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", f"`{result['command']}`"])
+    return "\n".join(lines)
 
 
 def scaling_words(results: list[dict[str, Any]]) -> str:

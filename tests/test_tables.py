@@ -25,3 +25,13 @@ def test_results_say_where_they_come_from(path: Path) -> None:
         for run in result["runs"]:
             assert {"seed", "last", "best_epoch", "rounds", "wall_s", "cpu_s", "peak_mb"} == set(run)
             assert run["last"] <= run["best_epoch"]
+
+
+def test_a_speed_file_of_both_kinds_becomes_two_tables() -> None:
+    """As `speed.py --cases all` writes it: what torch.compile is measured against is not the plain loop."""
+    names = ("speed-cpu", "speed-cpu-compiled")
+    plain, compiled = (json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["cases"] for name in names)
+    first, second = tables.speed_tables([{"cases": compiled | plain, "command": "both"}]).split("\n\n`both`")[:2]
+    assert "| plain loop | ours |" in first
+    assert "| as it is | by torch.compile |" in second
+    assert (first.count("x** ("), second.count("x** (")) == (len(plain), len(compiled))  # a ratio a row

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from datafree import Recipe, build, engine, load, record
-from datafree.data import Labelled
+from datafree.data import Labelled, labelled_for
 from datafree.method import Problem, Teacher
 from datafree.methods.dda import DDA, Augmenter
 from datafree.metrics import percent, predictions
@@ -24,7 +24,6 @@ from datafree.network import Network
 from datafree.recipes import find_recipe
 from datafree.rundir import RunDir
 from datafree.runtime import Runtime
-from datafree.sources import labelled_for
 
 STUDENT = "resnet8-half"
 CENTRE: dict[str, Any] = {"variations": 2, "strength": 0.5, "omega": 0.6, "same_class": False}
@@ -49,7 +48,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/dda-choices"), help="where the run folders lie")
     arguments = parser.parse_args()
     teacher = load(arguments.teacher)
-    test = labelled_for(str(arguments.data / "fashion_mnist_test.npz"), teacher.card)
+    test = labelled_for(str(arguments.data / "fashion_mnist_test.npz"), teacher.card.inputs.shape, teacher.card.classes)
     rows = []
     for seed in arguments.seeds:
         for row in ROWS:

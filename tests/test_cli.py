@@ -10,7 +10,7 @@ from conftest import INPUTS, TINY, network
 from datafree import RECIPES, load
 from datafree.cli import main
 from datafree.plan import Plan
-from datafree.recipe import recipe_from
+from datafree.recipes import recipe_from
 
 SMALL = [
     *("--recipe", "dfad-digits", "--student", TINY, "--device", "cpu", "--method.width", "8", "--method.batch", "8"),

@@ -19,7 +19,7 @@ from datafree.features import Embedding
 from datafree.losses import kd
 from datafree.method import Method, Problem, Teacher
 from datafree.methods.dda import Augmenter
-from datafree.recipe import recipe_from
+from datafree.recipes import recipe_from
 from datafree.runtime import Runtime
 
 pytest.importorskip("diffusers", reason="the extra [diffusion] is not installed")

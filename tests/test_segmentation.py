@@ -31,12 +31,11 @@ from datafree import (
 from datafree.cli import main
 from datafree.data import VOID, Labelled, load_labelled
 from datafree.images import fit_masks, painted, palette
-from datafree.losses import focal
 from datafree.method import Method, Problem, Teacher
 from datafree.metrics import confusion, intersection_over_union, score
 from datafree.network import Card, load, pack
 from datafree.runtime import Runtime
-from datafree.teaching import Lesson, _augmented
+from datafree.teaching import Lesson, _augmented, focal
 
 INPUTS = InputSpec(shape=(3, 32, 32), mean=(0.5,) * 3, std=(0.5,) * 3)
 TEACHER, STUDENT = "compact-segmenter", "compact-segmenter-half"

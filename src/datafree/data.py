@@ -47,6 +47,12 @@ class Labelled:
         return replace(self, pixels=fit(self.pixels, shape), labels=labels, classes=classes)
 
 
+def labelled_for(data: "str | Labelled", shape: Shape, classes: int) -> Labelled:
+    """Labelled data at a network's (C, H, W) and number of classes. Raises `ValueError` where they do not fit."""
+    labelled = load_labelled(data, shape) if isinstance(data, str) else data
+    return labelled.fitted(shape, classes)
+
+
 def load_labelled(name: str, shape: Shape | None = None) -> Labelled:
     """DATA of the command line: an `.npz`, a folder with one folder a class, or with the folders `images` and `masks` alone,
     or `torchvision:SET:ROOT[:train|test]`.

@@ -1,13 +1,12 @@
 """One run from a problem to a student file and its record."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from datafree import engine, record
-from datafree.data import Labelled
+from datafree.data import Labelled, labelled_for
 from datafree.images import save_grid
 from datafree.method import Problem
 from datafree.metrics import Score, predictions, score
@@ -19,7 +18,6 @@ from datafree.report import write_report
 from datafree.rundir import JUDGED, STUDENT, RunDir
 from datafree.runlog import RunLog
 from datafree.runtime import Runtime
-from datafree.sources import labelled_for
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def carry_out(
     own = recipe.shared()
     synthesizer = own.method.start(problem, runtime)
     runtime.part_ways()
-    labelled = None if reporting.eval_data is None else labelled_for(reporting.eval_data, pupil.card)
+    labelled = None if reporting.eval_data is None else labelled_for(reporting.eval_data, problem.inputs.shape, problem.classes)
     facts = {
         "command": record.command(),
         "budget": reporting.budget,
@@ -74,20 +72,24 @@ def carry_out(
     }
     folder.write({"status": "running", **facts})
 
-    report = partial(_grade, problem, runtime, labelled) if labelled else None
-
     def draw(pixels: Tensor) -> Sheet:
         return DRAWINGS[problem.task](problem, pixels, labelled.colours if labelled else None)
 
+    def report(network: nn.Module) -> dict[str, float]:
+        assert labelled
+        grade = _grade(problem, runtime, labelled, network)
+        return {grade.name: grade.percent}
+
+    judge = report if labelled else None
     job = engine.Job(
-        problem, synthesizer, own.plan, runtime, folder, report, draw, reporting.quiet, reporting.tensorboard, seconds
+        problem, synthesizer, own.plan, runtime, folder, judge, draw, reporting.quiet, reporting.tensorboard, seconds
     )
     kept, clock, log = engine.run(job)
     if kept is not problem.student:
         problem.student.load_state_dict(kept.state_dict())
     history = {
         "event": "distilled",
-        "method": recipe.settings()["method"]["name"],
+        "method": recipe.method.name,
         "teacher": folder.identity["teacher"],
     }
     card = pupil.card.model_copy(update={"history": ({**history, "rounds": clock.round, "seed": runtime.seed},)})

@@ -10,15 +10,14 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from datafree.images import save_grid, save_picture
-from datafree.method import Problem, Stateful, Synthesizer
-from datafree.metrics import Score
-from datafree.pictures import Sheet
+from datafree.method import Problem, Synthesizer
 from datafree.plan import Plan
 from datafree.preparation import prepare
 from datafree.ranks import any_rank, is_main, mean_buffers, parallel
 from datafree.rundir import RunDir, refuse_non_finite
 from datafree.runlog import RunLog
 from datafree.runtime import Runtime
+from datafree.state import Stateful
 from datafree.stopping import Interrupted, stoppable
 from datafree.transfer import Pool
 
@@ -49,8 +48,8 @@ class Job:
     plan: Plan
     runtime: Runtime
     folder: RunDir
-    evaluate: Callable[[nn.Module], Score] | None = None
-    draw: Callable[[Tensor], Sheet] = lambda pixels: (pixels, None)
+    evaluate: Callable[[nn.Module], dict[str, float]] | None = None
+    draw: Callable[[Tensor], tuple[Tensor, int | None]] = lambda pixels: (pixels, None)
     quiet: bool = False
     tensorboard: bool = False
     seconds: float | None = None  # of wall time, after which the run ends with the round that it is in
@@ -121,8 +120,7 @@ def _border(
         values = job.runtime.drain()
         refuse_non_finite(values, clock.round)
         if job.evaluate and is_main() and due(plan.eval_every):
-            grade = job.evaluate(kept)
-            values[grade.name] = grade.percent
+            values |= job.evaluate(kept)
         if values:
             log.write(clock.round, values | {"images": job.runtime.totals()["images"], "wall_s": clock.seconds()["wall"]})
     if is_main() and due(plan.grid_every):

@@ -79,22 +79,6 @@ def agreed_divergence(student: Tensor, teacher: Tensor) -> Tensor:
     return (F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1) * agreed).mean()
 
 
-def focal(logits: Tensor, labels: Tensor, gamma: float, void: int | None = None) -> Tensor:
-    """Focal loss (Lin et al., arXiv 1708.02002, eq. 4): -(1 - p)^gamma log p of the label's probability p, in fp32.
-
-    Logits [B, classes, ...] with labels [B, ...]; mean over those that are not `void`. With gamma 0 it is cross-entropy.
-    """
-    ignored = _NO_LABEL if void is None else void
-    if not gamma:
-        return F.cross_entropy(logits.float(), labels.long(), ignore_index=ignored)
-    loss = F.cross_entropy(logits.float(), labels.long(), ignore_index=ignored, reduction="none")
-    known = (labels != ignored).to(loss.dtype)
-    return ((1 - torch.exp(-loss)) ** gamma * loss * known).sum() / known.sum().clamp_min(1)
-
-
-_NO_LABEL = -100  # torch's own default
-
-
 def soft_cross_entropy(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
     """Cross-entropy of softened logits against soft targets, one value an example [B], in fp32.
 

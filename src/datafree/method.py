@@ -4,7 +4,7 @@ import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,30 +16,9 @@ from datafree.ranks import share
 from datafree.runtime import Runtime
 from datafree.settings import Settings
 from datafree.spec import InputSpec
+from datafree.state import Stateful
 from datafree.taps import first_non_finite, norm_names
 from datafree.transfer import Batch
-
-
-class Stateful(Protocol):
-    """What survives a restart by giving and taking a state dict of tensors and plain values."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
-
-
-class Counter:
-    """How many there have been, which survives a restart."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"count": self.count}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave."""
-        self.count = state["count"]
 
 
 class Teacher(nn.Module):
@@ -191,6 +170,8 @@ class Synthesizer(ABC):
 class Method(Settings, ABC):
     """Frozen, validated settings of a data-free method; each field is a flag of the command line."""
 
+    name: str
+    """The method's name, by which settings are read back."""
     counted: ClassVar[tuple[str, ...]] = ()
     """Settings that count images of the whole run, of which each of several processes takes its part."""
 

@@ -4,11 +4,12 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 
-from datafree.method import Stateful, Synthesizer
+from datafree.method import Synthesizer
 from datafree.ranks import any_rank
 from datafree.rundir import RunDir, refuse_non_finite
 from datafree.runlog import RunLog
 from datafree.runtime import Runtime
+from datafree.state import Stateful
 from datafree.stopping import Interrupted, stoppable
 
 SAVE_EVERY = 60.0  # seconds

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from datafree.method import Method
-from datafree.methods import METHODS
 from datafree.plan import Plan
 
 
@@ -18,9 +17,8 @@ class Recipe:
 
     def settings(self) -> dict[str, Any]:
         """Method and plan as plain values, the form in which `run.json` keeps them."""
-        name = next(name for name, kind in METHODS.items() if kind is type(self.method))
         return {
-            "method": {"name": name, **self.method.model_dump(mode="json")},
+            "method": self.method.model_dump(mode="json"),
             "plan": self.plan.model_dump(mode="json"),
         }
 
@@ -31,13 +29,3 @@ class Recipe:
     def rehearsal(self) -> "Recipe":
         """The recipe at the smallest size, for a dry run."""
         return Recipe(self.method.rehearsal(), self.plan.rehearsal(), self.source)
-
-
-def recipe_from(settings: dict[str, Any]) -> Recipe:
-    """The recipe that `Recipe.settings` wrote. Raises `ValueError` where a setting is missing or not valid."""
-    try:
-        method = dict(settings["method"])
-        kind = METHODS[method.pop("name")]
-        return Recipe(kind(**method), Plan(**settings["plan"]), "given back from a run")
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"These are not the settings of a run of ours ({error}); give the run.json of one.") from error

@@ -10,8 +10,8 @@ from typing import Any, Self
 import torch
 
 from datafree.files import replace_atomically, write_text
-from datafree.method import Stateful
 from datafree.ranks import barrier, is_main, rank
+from datafree.state import Stateful
 
 STUDENT = "student.safetensors"  # the finished student's file in a run's folder
 JUDGED = "evaluation.png"  # in its images: real ones, where each pixel is judged

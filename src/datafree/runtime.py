@@ -106,13 +106,12 @@ class Runtime:
         told = {"counts": dict(self.counts), "phases": dict(self.phases)}
         return {"random": self.random.get_state(), "torch": torch.get_rng_state(), "cuda": cuda, **told}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave."""
-        self.random.set_state(state["random"].cpu())
-        torch.set_rng_state(state["torch"].cpu())
-        for rng in state["cuda"]:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.random.set_state(state_dict["random"].cpu())
+        torch.set_rng_state(state_dict["torch"].cpu())
+        for rng in state_dict["cuda"]:
             torch.cuda.set_rng_state(rng.cpu(), self.device)
-        self.counts, self.phases = dict(state["counts"]), dict(state["phases"])
+        self.counts, self.phases = dict(state_dict["counts"]), dict(state_dict["phases"])
 
     @contextlib.contextmanager
     def seeded(self) -> Iterator[Self]:

@@ -6,7 +6,6 @@ from torch import nn
 
 from datafree.answers import TASKS, probe
 from datafree.architectures import build
-from datafree.data import Labelled, load_labelled
 from datafree.network import Card, Network, load
 from datafree.spec import InputSpec
 
@@ -37,12 +36,6 @@ def student_for(student: nn.Module | Network | str, teacher: Card) -> Network:
         module, architecture, options = student, _class_path(student), {}
     card = Card(architecture=architecture, options=options, classes=teacher.classes, task=teacher.task, inputs=teacher.inputs)
     return Network(module, card)
-
-
-def labelled_for(data: str | Labelled, card: Card) -> Labelled:
-    """Labelled data at the inputs and classes of `card`. Raises `ValueError` where they do not fit."""
-    labelled = load_labelled(data, card.inputs.shape) if isinstance(data, str) else data
-    return labelled.fitted(card.inputs.shape, card.classes)
 
 
 def _class_path(module: nn.Module) -> str:

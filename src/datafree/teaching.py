@@ -6,18 +6,18 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from datafree.augment import random_crop, random_flip, random_part
 from datafree.data import Labelled
-from datafree.losses import focal
-from datafree.method import Stateful
 from datafree.modes import fastest_layout
 from datafree.rundir import RunDir
 from datafree.runtime import Runtime
 from datafree.settings import Settings
 from datafree.spec import InputSpec
+from datafree.state import Stateful
 from datafree.stopping import Interrupted, stoppable
 
 SAVE_EVERY = 60.0  # seconds
@@ -128,3 +128,19 @@ def _augmented(x: Tensor, y: Tensor, lesson: Lesson, runtime: Runtime) -> tuple[
     if crop:
         x = random_crop(x, crop, runtime.random)
     return (random_flip(x, runtime.random) if flip else x), y
+
+
+def focal(logits: Tensor, labels: Tensor, gamma: float, void: int | None = None) -> Tensor:
+    """Focal loss (Lin et al., arXiv 1708.02002, eq. 4): -(1 - p)^gamma log p of the label's probability p, in fp32.
+
+    Logits [B, classes, ...] with labels [B, ...]; mean over those that are not `void`. With gamma 0 it is cross-entropy.
+    """
+    ignored = _NO_LABEL if void is None else void
+    if not gamma:
+        return F.cross_entropy(logits.float(), labels.long(), ignore_index=ignored)
+    loss = F.cross_entropy(logits.float(), labels.long(), ignore_index=ignored, reduction="none")
+    known = (labels != ignored).to(loss.dtype)
+    return ((1 - torch.exp(-loss)) ** gamma * loss * known).sum() / known.sum().clamp_min(1)
+
+
+_NO_LABEL = -100  # torch's own default

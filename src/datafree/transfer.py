@@ -85,13 +85,12 @@ class Pool:
         targets = None if self.targets is None else self.targets[: self.filled]
         return {"pixels": self.pixels[: self.filled], "targets": targets, "next": self._next}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a pool saved by `state_dict`."""
-        self.filled, self._next = len(state["pixels"]), state["next"]
-        self.pixels[: self.filled] = state["pixels"]
-        if state["targets"] is not None:
-            self.targets = self._no_targets(state["targets"].shape[1])
-            self.targets[: self.filled] = state["targets"]
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.filled, self._next = len(state_dict["pixels"]), state_dict["next"]
+        self.pixels[: self.filled] = state_dict["pixels"]
+        if state_dict["targets"] is not None:
+            self.targets = self._no_targets(state_dict["targets"].shape[1])
+            self.targets[: self.filled] = state_dict["targets"]
 
     def _no_targets(self, classes: int) -> Tensor:
         return torch.zeros(self.keep, classes, dtype=torch.float16, device=self.pixels.device)
@@ -122,9 +121,8 @@ class Queue:
         """Those that wait."""
         return {"parts": [(pixels.clone(), targets.clone()) for pixels, targets in self.parts]}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave."""
-        self.parts = [(pixels.to(self.device), targets.to(self.device)) for pixels, targets in state["parts"]]
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.parts = [(pixels.to(self.device), targets.to(self.device)) for pixels, targets in state_dict["parts"]]
 
 
 def read_images(path: str | Path, inputs: InputSpec) -> TransferSet:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from datafree import record
 from datafree.answers import tensor_answers
 from datafree.budget import Budget, expected, measure, parse_budget, stretched
-from datafree.data import Labelled
+from datafree.data import Labelled, labelled_for
 from datafree.distillation import Reporting, carry_out, identity
 from datafree.files import kept_at, sha256
 from datafree.method import Method, NoStudent, Problem, Teacher
@@ -25,7 +25,7 @@ from datafree.rundir import STUDENT, RunDir, planned
 from datafree.runlog import say
 from datafree.runtime import Compile, Precision, Runtime, check_compiler, find_device
 from datafree.setfile import SetCard, TransferSet, read_shard
-from datafree.sources import Source, known, labelled_for, student_for
+from datafree.sources import Source, known, student_for
 from datafree.spec import InputSpec
 from datafree.synthesis import Order, fill
 
@@ -179,13 +179,14 @@ def evaluate(
     `data` is as on the command line (see `load_labelled`). Raises `ValueError` where it does not fit the network.
     """
     taught = known(network, inputs)
-    labelled = labelled_for(data, taught.card)
+    labelled = labelled_for(data, taught.card.inputs.shape, taught.card.classes)
     chosen = _predict(taught, labelled, device)
     found = score(chosen, labelled)
     if against is None:
         return found
     other = known(against, inputs)
-    return replace(found, agreement=percent(_predict(other, labelled_for(data, other.card), device) == chosen))
+    judged = labelled_for(data, other.card.inputs.shape, other.card.classes)
+    return replace(found, agreement=percent(_predict(other, judged, device) == chosen))
 
 
 def _predict(taught: Network, labelled: Labelled, device: str) -> Tensor:

@@ -14,8 +14,8 @@ from datafree.methods.dfad import DFAD
 from datafree.network import load
 from datafree.plan import Plan
 from datafree.ranks import place
-from datafree.recipe import Recipe, recipe_from
-from datafree.recipes import RECIPES, find_recipe
+from datafree.recipe import Recipe
+from datafree.recipes import RECIPES, find_recipe, recipe_from
 from datafree.report import PAGE
 from datafree.rundir import STUDENT, is_finished
 from datafree.runtime import Compile, Precision

@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from datafree.method import Stateful
 from datafree.settings import Settings
+from datafree.state import Stateful
 
 
 class Diffusion(Settings):

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from datafree.diffusion.diffuser import Diffuser, Diffusion, package
-from datafree.method import Counter, Stateful
 from datafree.modes import fastest_layout
 from datafree.ranks import parallel
 from datafree.runtime import Runtime
 from datafree.spec import InputSpec
+from datafree.state import Counter, Stateful
 
 SLICE = 50  # training steps between two chances to save
 LEVELS = 1000  # of noise

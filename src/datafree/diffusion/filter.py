@@ -81,6 +81,5 @@ class Shown:
         """What is shown."""
         return {"seen": self.seen}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave."""
-        self.seen = state["seen"]
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seen = state_dict["seen"]

@@ -4,7 +4,7 @@ A fresh generator is optimised for each batch until the teacher answers with cho
 remember; a contrastive term tells each image from all that were made before, so that the images stay diverse.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from datafree.augment import Augmentation, random_zoom
 from datafree.inversion import fresh_generator, invert
 from datafree.losses import agreed_divergence, distillation, statistics_distance
-from datafree.method import Method, Problem, Stateful, Synthesizer
+from datafree.method import Method, Problem, Synthesizer
 from datafree.modes import evaluating, frozen
 from datafree.moments import channel_means
 from datafree.runtime import Runtime
+from datafree.state import Stateful
 from datafree.taps import layer_inputs, norm_statistics
 from datafree.transfer import Batch
 
@@ -25,6 +26,7 @@ from datafree.transfer import Batch
 class CMI(Method):
     """Settings of CMI; defaults are those of its code for CIFAR-10, from scratch."""
 
+    name: Literal["cmi"] = "cmi"
     counted: ClassVar[tuple[str, ...]] = ("batch",)
 
     batch: PositiveInt = 256
@@ -204,9 +206,8 @@ class Bank:
         """What is remembered."""
         return {"rows": self.rows.clone()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave."""
-        self.rows = state["rows"].to(self.rows.device)
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = state_dict["rows"].to(self.rows.device)
 
 
 def _means(inside: dict[str, Tensor]) -> Tensor:

@@ -5,7 +5,7 @@ remember, and until a small head on the student's features can no longer tell cl
 the student as it stands.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from datafree.augment import Augmentation
 from datafree.inversion import fresh_generator, invert
 from datafree.losses import kd, statistics_distance
-from datafree.method import Counter, Method, Problem, Stateful, Synthesizer
+from datafree.method import Method, Problem, Synthesizer
 from datafree.modes import evaluating, frozen
 from datafree.ranks import parallel, same_weights
 from datafree.runtime import Runtime
+from datafree.state import Counter, Stateful
 from datafree.taps import calls, layer_inputs, norm_statistics
 from datafree.transfer import Batch
 
@@ -26,6 +27,7 @@ from datafree.transfer import Batch
 class CSD(Method):
     """Settings of CSD; defaults are those of its code for CIFAR-10, which DDA (arXiv 2410.17606) runs as well."""
 
+    name: Literal["csd"] = "csd"
     counted: ClassVar[tuple[str, ...]] = ("batch", "first")
 
     batch: PositiveInt = 200

@@ -5,7 +5,7 @@ source's are dropped, and the others join the set with their source's target. Th
 """
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ from datafree.diffusion.filter import Filter, Shown
 from datafree.diffusion.pretrained import Pretrained
 from datafree.features import FeatureMatch
 from datafree.losses import kd
-from datafree.method import Counter, Method, Problem, Stateful, Synthesizer
+from datafree.method import Method, Problem, Synthesizer
 from datafree.methods.cmi import CMI
 from datafree.methods.csd import CSD
 from datafree.methods.deepinversion import DeepInversion
@@ -28,6 +28,7 @@ from datafree.methods.stored import Stored
 from datafree.methods.sttss import STTSS
 from datafree.ranks import share
 from datafree.runtime import Runtime
+from datafree.state import Counter, Stateful
 from datafree.transfer import Batch, Pool, Queue
 
 HOSTS: dict[str, type[Method]] = {
@@ -44,6 +45,7 @@ HOPELESS = 1000  # variations after which a filter that has kept none is an erro
 class DDA(Method):
     """Settings of DDA. The loss is that of its code; the paper gives neither omega nor the embedding, which are ours."""
 
+    name: Literal["dda"] = "dda"
     counted: ClassVar[tuple[str, ...]] = ("bank", "batch", "sources")
 
     host: Method = CSD()
@@ -80,12 +82,11 @@ class DDA(Method):
             return value
         if value["name"] not in HOSTS:
             raise ValueError(f"no host is named {value['name']!r}; there are {', '.join(HOSTS)}")
-        return HOSTS[value["name"]](**{key: setting for key, setting in value.items() if key != "name"})
+        return HOSTS[value["name"]](**value)
 
     @field_serializer("host")
     def _with_name(self, host: Method) -> dict[str, Any]:
-        name = next(name for name, kind in HOSTS.items() if kind in type(host).__mro__)
-        return {"name": name, **host.model_dump(mode="json")}
+        return host.model_dump(mode="json")
 
     @property
     def adversarial(self) -> bool:

@@ -5,7 +5,7 @@ it remembers of the real data; a prior keeps neighbouring pixels alike. Adaptive
 which the student does not yet agree.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from datafree.augment import Augmentation, random_roll
 from datafree.inversion import invert
 from datafree.losses import distillation, jensen_shannon, statistics_distance, total_variation
-from datafree.method import Method, Problem, Stateful, Synthesizer
+from datafree.method import Method, Problem, Synthesizer
 from datafree.modes import evaluating, frozen
 from datafree.runtime import Runtime
+from datafree.state import Stateful
 from datafree.taps import NormStatistics, norm_statistics
 from datafree.transfer import Batch
 
@@ -25,6 +26,7 @@ from datafree.transfer import Batch
 class DeepInversion(Method):
     """Settings of DeepInversion; defaults are those of its code for CIFAR-10 ("parameters from the paper")."""
 
+    name: Literal["deepinversion"] = "deepinversion"
     counted: ClassVar[tuple[str, ...]] = ("batch",)
 
     batch: PositiveInt = 256

@@ -13,11 +13,12 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from datafree.losses import logit_gap, statistics_distance
-from datafree.method import Method, Problem, Stateful, Synthesizer
+from datafree.method import Method, Problem, Synthesizer
 from datafree.modes import evaluating, fastest_layout, frozen
 from datafree.nets.generators import GENERATORS
 from datafree.ranks import parallel
 from datafree.runtime import Runtime
+from datafree.state import Stateful
 from datafree.taps import NormStatistics, norm_statistics
 from datafree.transfer import Batch
 
@@ -25,6 +26,7 @@ from datafree.transfer import Batch
 class DFAD(Method):
     """Settings of DFAD; the defaults are the CIFAR ones of the authors' code."""
 
+    name: Literal["dfad"] = "dfad"
     counted: ClassVar[tuple[str, ...]] = ("batch",)
 
     latent: PositiveInt = 256

@@ -1,7 +1,7 @@
 """Plain distillation on inputs that already exist: a transfer set, an `.npz`, or a folder of unlabelled images."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import PositiveFloat
@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from datafree.augment import Augmentation
 from datafree.losses import distillation, kd
-from datafree.method import Method, Problem, Stateful, Synthesizer
+from datafree.method import Method, Problem, Synthesizer
 from datafree.runtime import Runtime
+from datafree.state import Stateful
 from datafree.transfer import Batch, read_images
 
 ASKED = 256  # images that the teacher is asked about together where its logits are kept
@@ -20,6 +21,7 @@ RESIDENT = 2 * 2**30  # bytes of a set that are moved to the device at the start
 class Stored(Method):
     """Settings of distillation on a stored set. Labels, where the set has some, are not looked at."""
 
+    name: Literal["stored"] = "stored"
     path: Path
     """The set: a transfer set (.safetensors, also in shards), an .npz with `images`, or a folder of images."""
     temperature: PositiveFloat = 4.0
@@ -105,6 +107,5 @@ class Deck:
         """The undealt rest."""
         return {"rest": self.rest.clone()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave."""
-        self.rest = state["rest"].to(self.rest.device)
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rest = state_dict["rest"].to(self.rest.device)

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from datafree.augment import Augmentation
 from datafree.inversion import invert
 from datafree.losses import distillation, soft_cross_entropy
-from datafree.method import Method, Problem, Stateful, Synthesizer
+from datafree.method import Method, Problem, Synthesizer
 from datafree.runtime import Runtime
+from datafree.state import Stateful
 from datafree.taps import Call, calls, layer_inputs, output_replaced
 from datafree.textures import NOISES
 from datafree.transfer import Batch
@@ -27,6 +28,7 @@ BALANCING_DRAWS = 200  # draws of a batch's size before balancing by rejection g
 class STTSS(Method):
     """Settings of STTSS. What the paper leaves open and we chose is marked "ours"."""
 
+    name: Literal["sttss"] = "sttss"
     counted: ClassVar[tuple[str, ...]] = ("batch",)
 
     targets: Literal["normal", "dirichlet"] = "normal"

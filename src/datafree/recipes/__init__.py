@@ -1,5 +1,9 @@
 """Named settings with their source, a file a method."""
 
+from typing import Any
+
+from datafree.methods import METHODS
+from datafree.plan import Plan
 from datafree.recipe import Recipe
 from datafree.recipes.dda import DDA_RECIPES
 from datafree.recipes.dfad import DFAD_RECIPES
@@ -15,3 +19,12 @@ def find_recipe(name: str) -> Recipe:
     if name not in RECIPES:
         raise ValueError(f"No recipe is named {name!r}; there are: {', '.join(RECIPES)}.")
     return RECIPES[name]
+
+
+def recipe_from(settings: dict[str, Any]) -> Recipe:
+    """The recipe that `Recipe.settings` wrote. Raises `ValueError` where a setting is missing or not valid."""
+    try:
+        method = settings["method"]
+        return Recipe(METHODS[method["name"]](**method), Plan(**settings["plan"]), "given back from a run")
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"These are not the settings of a run of ours ({error}); give the run.json of one.") from error

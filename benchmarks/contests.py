@@ -12,23 +12,26 @@ import torch
 from plain import PlainDFAD, PlainDistillation, PlainInversion, PlainUpsampleGenerator
 from torch import Tensor, nn
 
-from datafree.answers import TASKS, probe
-from datafree.architectures import build
-from datafree.augment import Augmentation
-from datafree.losses import soft_cross_entropy, statistics_distance
-from datafree.method import Method, Problem, Teacher
+from datafree.core.modes import fastest_layout
+from datafree.core.runtime import Compile, Precision, Runtime
+from datafree.core.spec import InputSpec
+from datafree.data.augment import Augmentation
+from datafree.data.pool import Batch, Pool
+from datafree.data.sets import noise_set
+from datafree.engine.method import Method, Problem
+from datafree.methods.common.generators import DCGANGenerator
+from datafree.methods.common.losses import soft_cross_entropy, statistics_distance
 from datafree.methods.deepinversion import DeepInversion
 from datafree.methods.dfad import DFAD
 from datafree.methods.stored import Stored
-from datafree.modes import fastest_layout
-from datafree.nets.generators import DCGANGenerator
-from datafree.runtime import Compile, Precision, Runtime
-from datafree.setfile import noise_set
-from datafree.spec import InputSpec
-from datafree.taps import norm_statistics
-from datafree.transfer import Batch, Pool
+from datafree.networks.build import build
+from datafree.networks.outputs import TASKS, probe
+from datafree.networks.taps import norm_statistics
+from datafree.networks.teacher import Teacher
 
-INVERTED = DeepInversion(steps=1, temperature=20, augment=Augmentation())  # for what comes after its inversion
+INVERTED = DeepInversion(
+    inversion={"steps": 1}, look={"temperature": 20, "augment": Augmentation()}
+)  # for what comes after its inversion
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def problem_of(pair: Pair, teacher: nn.Module, student: nn.Module, runtime: Runt
     """What a method is given."""
     inputs = InputSpec(shape=pair.shape)
     task = TASKS[probe("student", student, inputs).dim()]
-    return Problem(Teacher(teacher.eval(), runtime), fastest_layout(student.train()), inputs, pair.classes, task)
+    return Problem(Teacher(teacher.eval(), inputs, runtime), fastest_layout(student.train()), inputs, pair.classes, task)
 
 
 def dfad(pair: Pair, place: Place) -> Contest:
@@ -133,11 +136,11 @@ def _our_dfad(
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """Our round, and what of it is the generator's."""
     runtime = place.runtime(compile)
-    settings = DFAD(latent=pair.latent, width=pair.width, batch=pair.batch, generator=pair.generator)
+    settings = DFAD(latent={"size": pair.latent, "width": pair.width, "generator": pair.generator}, batch=pair.batch)
     problem = problem_of(pair, teacher, student, runtime)
     ours = settings.start(problem, runtime)
     optimizer = torch.optim.SGD(student.parameters(), 0.01, momentum=0.9, weight_decay=1e-4, fused=True)
-    pool, learner = Pool(problem.inputs, keep=0, device=runtime.device), runtime.compiled(student)
+    pool, learner = Pool(problem.inputs, size=0, device=runtime.device), runtime.compiled(student)
 
     def round_() -> None:
         pool.add(ours.synthesize(pair.steps * pair.batch))
@@ -220,7 +223,7 @@ def _stored_step(teacher: nn.Module, student: nn.Module, images: Tensor, pair: P
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "set.safetensors"
         noise_set(InputSpec(shape=pair.shape), 8, seed=0).save(path)
-        method = Stored(path=path, temperature=20, augment=Augmentation())
+        method = Stored(path=path, look={"temperature": 20, "augment": Augmentation()})
         return _student_step(method, teacher, student, images, pair, place)
 
 
@@ -233,7 +236,7 @@ def _student_step(
     ours = method.start(problem, runtime)
     ours.synthesize(8)
     optimizer = torch.optim.SGD(student.parameters(), 0.01, momentum=0.9, weight_decay=1e-4, fused=True)
-    pool = Pool(problem.inputs, keep=len(images), device=runtime.device)
+    pool = Pool(problem.inputs, size=len(images), device=runtime.device)
     pool.add(Batch(images))
 
     def step() -> None:

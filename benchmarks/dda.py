@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datafree import load, record
+from datafree import evaluate, load
+from datafree.core.runtime import Runtime
 from datafree.recipes import find_recipe
-from datafree.runtime import Runtime
-from datafree.verbs import evaluate
+from datafree.reports import record
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ COMPARISONS = {
         student="resnet8-half",
         hosts=("deepinversion", "csd", "cmi"),
         distil="--precision bf16",
-        dfad="--recipe dfad-mnist-light --method.width 16 --plan.eval-every 0",
+        dfad="--recipe dfad-mnist-light --method.latent.width 16 --plan.eval-every 0",
     ),
     "dda-cifar10-small": Comparison(
         task="CIFAR-10, third-party ResNet-20 to resnet20-half",
@@ -60,7 +60,7 @@ COMPARISONS = {
         student="resnet20-half",
         hosts=("csd",),
         distil="--precision bf16",
-        host_flags="--method.augment.crop 4",
+        host_flags="--method.look.augment.crop 4",
     ),
 }
 KINDS = ("steps", "dda", "time")
@@ -95,13 +95,13 @@ def main() -> None:
         entries = []
         for host in case.hosts:
             light = f"--recipe dda-{host}-light {case.host_flags}"
-            alone = student(seed, host, "steps", f"{light} {_alone(host, 2000, plan.new, late)}")
+            alone = student(seed, host, "steps", f"{light} {_alone(host, 2000, plan.images_per_round, late)}")
             varied = student(seed, host, "dda", light)
             # The bank is made at a steady pace; what DDA took longer, at that pace, in whole rounds.
             extra = (varied["cpu_s"] - alone["cpu_s"]) / alone["bank_s"] * 2000
-            bank = 2000 + max(0, round(extra / plan.new) * plan.new)
+            bank = 2000 + max(0, round(extra / plan.images_per_round) * plan.images_per_round)
             if bank > 2000:
-                longer = student(seed, host, "time", f"{light} {_alone(host, bank, plan.new, late)}")
+                longer = student(seed, host, "time", f"{light} {_alone(host, bank, plan.images_per_round, late)}")
             else:  # DDA took no longer: the host alone has had its time
                 longer = alone | {"budget": "time"}
             entries += [alone, varied, longer]
@@ -133,8 +133,8 @@ def _alone(host: str, bank: int, new: int, late: int) -> str:
     """Flags of a host without variations: its bank, then the same rounds of the student."""
     fill = bank // new
     flags = f"--method.variations 0 --method.bank {bank} --plan.warmup {fill} --plan.rounds {fill + late}"
-    first = f" --method.host.first {bank}" if host == "csd" else ""  # a bank is made before csd looks at the student
-    return f"{flags} --plan.keep {bank + late * new}{first}"
+    first = f" --method.host.warmup-images {bank}" if host == "csd" else ""  # a bank is made before csd looks at the student
+    return f"{flags} --plan.pool-size {bank + late * new}{first}"
 
 
 def _entry(method: str, kind: str, seed: int, found: dict[str, Any]) -> dict[str, Any]:

@@ -14,16 +14,19 @@ from typing import Any
 
 import torch
 
-from datafree import Recipe, build, engine, load, record
-from datafree.data import Labelled, labelled_for
-from datafree.method import Problem, Teacher
+from datafree import Recipe, build, load
+from datafree.core.modes import fastest_layout
+from datafree.core.runtime import Runtime
+from datafree.data.labelled import Labelled, labelled_for
+from datafree.engine import loop
+from datafree.engine.folder import RunDir
+from datafree.engine.method import Problem
 from datafree.methods.dda import DDA, Augmenter
-from datafree.metrics import percent, predictions
-from datafree.modes import fastest_layout
-from datafree.network import Network
+from datafree.networks.network import Network
+from datafree.networks.teacher import Teacher
 from datafree.recipes import find_recipe
-from datafree.rundir import RunDir
-from datafree.runtime import Runtime
+from datafree.reports import record
+from datafree.reports.metrics import percent, predictions
 
 STUDENT = "resnet8-half"
 CENTRE: dict[str, Any] = {"variations": 2, "strength": 0.5, "omega": 0.6, "same_class": False}
@@ -95,10 +98,10 @@ def _measure(teacher: Network, choice: dict[str, Any], seed: int, test: Labelled
                 made._add_more()
         noted = runtime.drain()
         images, late = len(made.waiting), recipe.plan.rounds - recipe.plan.warmup
-        sizes = {"rounds": 1 + late, "warmup": 1, "fill": 1, "new": images, "keep": images}
+        sizes = {"rounds": 1 + late, "warmup": 1, "synthesis_rounds": 1, "images_per_round": images, "pool_size": images}
         plan = recipe.plan.model_copy(update=sizes)
         with RunDir(file.with_suffix(""), {**Recipe(settings, plan, "").settings(), "seed": seed}) as folder:
-            kept, clock, _ = engine.run(engine.Job(problem, made, plan, runtime, folder, quiet=True))
+            kept, clock, _ = loop.run(loop.Job(problem, made, plan, runtime, folder, quiet=True))
     chosen = predictions(kept, test.pixels, problem.inputs, torch.device("cpu"))
     told = {name: round(noted[name], 4) for name in ("similarity", "same_class", "kept") if name in noted}
     return {

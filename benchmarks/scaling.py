@@ -20,13 +20,13 @@ from typing import Any
 
 import torch
 
-from datafree import Card, InputSpec, Network, build, record
+from datafree import Card, InputSpec, Network, build, distill
+from datafree.core.runtime import Runtime
+from datafree.data.sets import noise_set
+from datafree.engine.plan import Plan
+from datafree.engine.recipe import Recipe
 from datafree.methods.stored import Stored
-from datafree.plan import Plan
-from datafree.recipe import Recipe
-from datafree.runtime import Runtime
-from datafree.setfile import noise_set
-from datafree.verbs import distill
+from datafree.reports import record
 
 INPUTS = InputSpec(shape=(1, 8, 8))
 TINY = "small-cnn-quarter"
@@ -65,7 +65,16 @@ def step_seconds(images: int, steps: int, folder: Path) -> float:
         noise_set(INPUTS, images, seed=0).save(path)
     teacher, student = network(1), network(2).module
     plan = Plan(
-        rounds=2, new=images, keep=images, fill=1, warmup=1, steps=steps, batch=64, log_every=1, save_every=100, eval_every=0
+        rounds=2,
+        images_per_round=images,
+        pool_size=images,
+        synthesis_rounds=1,
+        warmup=1,
+        steps=steps,
+        batch=64,
+        log_every=1,
+        save_every=100,
+        eval_every=0,
     )
     began = time.process_time()
     distill(teacher, student, recipe=Recipe(Stored(path=path), plan, "this benchmark"), device="cpu", quiet=True)

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from contests import CASES, KINDS, PAIRS, Contest, Place
 from torch.utils.flop_counter import FlopCounterMode
 
-from datafree import record
+from datafree.reports import record
 
 PLAIN = ("cpu", "fp32")
 SMALL = ("dfad-lenet5", "dfad-lenet5-narrow", "dfad-wrn-40-2", "dfad-camvid", "inversion-wrn-40-2", "distillation-wrn-40-2",

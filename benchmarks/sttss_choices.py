@@ -20,14 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from datafree import record
-from datafree.runtime import Runtime
-from datafree.verbs import evaluate
+from datafree import evaluate
+from datafree.core.runtime import Runtime
+from datafree.reports import record
 
 FIT = 50_000  # training images that the teacher is taught on; the others measure
 TEACH = "--arch lenet5 --inputs 1x32x32 --mean 0 --std 1 --epochs 15 --weight-decay 5e-4 --seed 0"
 DISTIL = (
-    "--student lenet5-half-zskd --recipe sttss-mnist-light --plan.keep 2000 --plan.warmup 20 --plan.fill 20 "
+    "--student lenet5-half-zskd --recipe sttss-mnist-light --plan.pool-size 2000 --plan.warmup 20 --plan.synthesis-rounds 20 "
     "--plan.rounds 40 --plan.steps 75 --plan.eval-every 0 --plan.grid-every 0 --plan.save-every 40"
 )
 SIGMA, ACTIVATION = (0.5, 1.5, 3.0), (0.0, 0.05, 0.5)

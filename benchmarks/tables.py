@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from datafree.experiments import EXPERIMENTS
+from datafree.recipes.experiments import EXPERIMENTS
 
 ROOT = Path(__file__).parents[1]
 METHODS = {

@@ -1,29 +1,18 @@
-"""What the tests share: a tiny teacher on 8x8 inputs, images to store, and the real data where it is at hand."""
+"""Fixtures: a tiny teacher on 8x8 inputs, images to store, and the real data where it is at hand."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers import SHARED, network
 
-from datafree import Card, InputSpec, Network, build
-from datafree.demonstration import digits
-from datafree.runtime import Runtime
-from datafree.teaching import Lesson, describe, teach
-
-SHARED = Path(__file__).parents[2] / "shared" / "data"
-INPUTS = InputSpec(shape=(1, 8, 8), mean=(0.3,), std=(0.4,))
-TINY = "small-cnn-quarter"
+from datafree import Card, Network, build
+from datafree.core.runtime import Runtime
+from datafree.data.digits import digits
+from datafree.engine.supervised import Training, measured_inputs, train
 
 torch.set_num_threads(1)
-
-
-def network(seed: int, architecture: str = TINY, inputs: InputSpec = INPUTS, classes: int = 10) -> Network:
-    """A fresh network of that seed with a card, in eval mode."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        module = build(architecture, inputs, classes).eval()
-    return Network(module, Card(architecture=architecture, classes=classes, inputs=inputs))
 
 
 @pytest.fixture
@@ -51,11 +40,11 @@ def images(tmp_path: Path) -> Path:
 def taught() -> Network:
     """A small network with batch norm that knows the 8x8 digits."""
     pytest.importorskip("sklearn", reason="scikit-learn's digits teach the teacher of these tests")
-    train, _ = digits()
-    inputs = describe(train)
+    data, _ = digits()
+    inputs = measured_inputs(data)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        module = teach(build("small-cnn-half", inputs, 10), train, inputs, Lesson(epochs=8), Runtime("cpu"))
+        module = train(build("small-cnn-half", inputs, 10), data, inputs, Training(epochs=8), Runtime("cpu"))
     return Network(module, Card(architecture="small-cnn-half", classes=10, inputs=inputs))
 
 

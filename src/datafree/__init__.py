@@ -4,8 +4,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from datafree.architectures import build
-    from datafree.augment import Augmentation
+    from datafree.api.demo import demo
+    from datafree.api.distill import distill, dry_run
+    from datafree.api.evaluate import evaluate
+    from datafree.api.export import export_set
+    from datafree.api.inspect import inspect
+    from datafree.api.pack import pack
+    from datafree.api.reproduce import reproduce
+    from datafree.api.synthesize import synthesize
+    from datafree.api.teach import teach
+    from datafree.core.spec import InputSpec
+    from datafree.data.augment import Augmentation
+    from datafree.data.sets import TransferSet
+    from datafree.engine.plan import Plan
+    from datafree.engine.recipe import Recipe
+    from datafree.engine.supervised import Training
     from datafree.methods.cmi import CMI
     from datafree.methods.csd import CSD
     from datafree.methods.dda import DDA
@@ -13,39 +26,42 @@ if TYPE_CHECKING:
     from datafree.methods.dfad import DFAD
     from datafree.methods.stored import Stored
     from datafree.methods.sttss import STTSS
-    from datafree.network import Card, Network, load, pack
-    from datafree.plan import Plan
-    from datafree.recipe import Recipe
+    from datafree.networks.build import build
+    from datafree.networks.network import Card, Network, load
     from datafree.recipes import RECIPES
-    from datafree.setfile import TransferSet
-    from datafree.spec import InputSpec
-    from datafree.verbs import distill, evaluate, synthesize
 
 __version__ = "0.1.0"
 
 # Public name -> its module. Loaded on first use, so that `datafree --help` need not wait for torch.
 _HOMES = {
+    "Augmentation": "data.augment",
     "CMI": "methods.cmi",
     "CSD": "methods.csd",
+    "Card": "networks.network",
     "DDA": "methods.dda",
     "DFAD": "methods.dfad",
     "DeepInversion": "methods.deepinversion",
-    "Stored": "methods.stored",
-    "STTSS": "methods.sttss",
-    "Augmentation": "augment",
-    "Card": "network",
-    "Network": "network",
-    "build": "architectures",
-    "load": "network",
-    "pack": "network",
-    "Plan": "plan",
+    "InputSpec": "core.spec",
+    "Network": "networks.network",
+    "Plan": "engine.plan",
     "RECIPES": "recipes",
-    "Recipe": "recipe",
-    "InputSpec": "spec",
-    "TransferSet": "setfile",
-    "distill": "verbs",
-    "evaluate": "verbs",
-    "synthesize": "verbs",
+    "Recipe": "engine.recipe",
+    "STTSS": "methods.sttss",
+    "Stored": "methods.stored",
+    "Training": "engine.supervised",
+    "TransferSet": "data.sets",
+    "build": "networks.build",
+    "demo": "api.demo",
+    "distill": "api.distill",
+    "dry_run": "api.distill",
+    "evaluate": "api.evaluate",
+    "export_set": "api.export",
+    "inspect": "api.inspect",
+    "load": "networks.network",
+    "pack": "api.pack",
+    "reproduce": "api.reproduce",
+    "synthesize": "api.synthesize",
+    "teach": "api.teach",
 }
 
 __all__ = [
@@ -63,13 +79,20 @@ __all__ = [
     "Plan",
     "Recipe",
     "Stored",
+    "Training",
     "TransferSet",
     "build",
+    "demo",
     "distill",
+    "dry_run",
     "evaluate",
+    "export_set",
+    "inspect",
     "load",
     "pack",
+    "reproduce",
     "synthesize",
+    "teach",
 ]
 
 

@@ -1,6 +1,6 @@
 """The methods, one file each, one line each in the table."""
 
-from datafree.method import Method
+from datafree.engine.method import Method
 from datafree.methods.cmi import CMI
 from datafree.methods.csd import CSD
 from datafree.methods.dda import DDA

@@ -5,120 +5,89 @@ source's are dropped, and the others join the set with their source's target. Th
 """
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_serializer, field_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from datafree.augment import Augmentation
-from datafree.diffusion.diffuser import Diffuser, Diffusion
-from datafree.diffusion.embedded import Embedded
-from datafree.diffusion.filter import Filter, Shown
-from datafree.diffusion.pretrained import Pretrained
-from datafree.features import FeatureMatch
-from datafree.losses import kd
-from datafree.method import Method, Problem, Synthesizer
+from datafree.core.runtime import Runtime
+from datafree.core.settings import DryRun, Images, PerRun
+from datafree.core.state import Counter, Stateful
+from datafree.data.augment import Augmentation
+from datafree.data.pool import Batch, Pool, Queue
+from datafree.engine.look import Look, kd
+from datafree.engine.method import Method, Problem, Synthesizer
 from datafree.methods.cmi import CMI
+from datafree.methods.common.diffusion.diffuser import Diffuser, Diffusion
+from datafree.methods.common.diffusion.embedded import Embedded
+from datafree.methods.common.diffusion.filter import Filter, Shown
+from datafree.methods.common.diffusion.pretrained import Pretrained
+from datafree.methods.common.feature_match import FeatureMatch
 from datafree.methods.csd import CSD
 from datafree.methods.deepinversion import DeepInversion
 from datafree.methods.dfad import DFAD
 from datafree.methods.stored import Stored
 from datafree.methods.sttss import STTSS
-from datafree.ranks import share
-from datafree.runtime import Runtime
-from datafree.state import Counter, Stateful
-from datafree.transfer import Batch, Pool, Queue
 
-HOSTS: dict[str, type[Method]] = {
-    "cmi": CMI,
-    "csd": CSD,
-    "deepinversion": DeepInversion,
-    "dfad": DFAD,
-    "stored": Stored,
-    "sttss": STTSS,
-}
-HOPELESS = 1000  # variations after which a filter that has kept none is an error
+Host = Annotated[CMI | CSD | DeepInversion | DFAD | Stored | STTSS, Field(discriminator="name")]
+MAX_TRIES_WITHOUT_A_KEEP = 1000  # variations after which a filter that has kept none is an error
 
 
 class DDA(Method):
     """Settings of DDA. The loss is that of its code; the paper gives neither omega nor the embedding, which are ours."""
 
     name: Literal["dda"] = "dda"
-    counted: ClassVar[tuple[str, ...]] = ("bank", "batch", "sources")
-
-    host: Method = CSD()
+    host: Host = CSD()
     """The method whose images are varied."""
-    bank: PositiveInt = 10_000
+    bank: Annotated[PositiveInt, PerRun(), DryRun(16)] = 10_000
     """Images of the host that are made first; the small diffusion model is trained on them."""
-    batch: PositiveInt = 200
+    batch: Images = 200
     """Images asked of the host at a time, and sources varied at a time."""
     variations: NonNegativeInt = 4
     """Variations of each source; 0: none, the host's images alone with DDA's loss."""
-    sources: PositiveInt = 10_000
+    sources: Annotated[PositiveInt, PerRun()] = 10_000
     """Images that are varied: first those of the bank, in their order, then fresh ones (ours)."""
     diffusion: Diffusion = Diffusion()
     """The diffusion model."""
-    omega: float = Field(0.6, ge=-1, le=1)
+    omega: Annotated[float, DryRun(-1)] = Field(0.6, ge=-1, le=1)  # a model of two training steps varies nothing well
     """Least cosine between the embeddings of source and variation for it to be kept (ours)."""
     clip: str = ""
     """CLIP's image encoder, a folder or a hub name, for the embedding; empty: the teacher's penultimate feature (ours)."""
-    same_class: bool = False
+    same_class: Annotated[bool, DryRun(False)] = False
     """Also drop variations that the teacher puts in another class than their source's target (ours)."""
-    temperature: PositiveFloat = 20.0
-    """Softens both networks' logits in the student's steps."""
     cross_entropy: NonNegativeFloat = 1.0
     """Weight of the targets that the images were made for."""
     features: NonNegativeFloat = 30.0
     """Weight of the distance between the networks' last feature maps."""
-    augment: Augmentation = Augmentation(crop=4, flip=True)
+    look: Look = Look(temperature=20.0, augment=Augmentation(crop=4, flip=True))
     """How the student sees the images."""
-
-    @field_validator("host", mode="before")
-    @classmethod
-    def _named(cls, value: Any) -> Any:
-        if not isinstance(value, dict) or "name" not in value:
-            return value
-        if value["name"] not in HOSTS:
-            raise ValueError(f"no host is named {value['name']!r}; there are {', '.join(HOSTS)}")
-        return HOSTS[value["name"]](**value)
-
-    @field_serializer("host")
-    def _with_name(self, host: Method) -> dict[str, Any]:
-        return host.model_dump(mode="json")
 
     @property
     def adversarial(self) -> bool:
         """As the host."""
         return self.host.adversarial
 
-    def rehearsal(self) -> "DDA":
-        small = {"host": self.host.rehearsal(), "bank": min(self.bank, 16), "batch": min(self.batch, 8)}
-        quick = {"updates": min(self.diffusion.updates, 2), "batch": min(self.diffusion.batch, 8), "steps": 2}
-        lenient = {"omega": -1.0, "same_class": False}  # two steps of training vary nothing well
-        return self.model_copy(update=small | lenient | {"diffusion": self.diffusion.model_copy(update=quick)})
-
-    def shared(self) -> "DDA":
-        diffusion = self.diffusion.model_copy(update={"batch": share(self.diffusion.batch, "--method.diffusion.batch")})
-        return super().shared().model_copy(update={"host": self.host.shared(), "diffusion": diffusion})
-
-    def start(self, problem: Problem, runtime: Runtime) -> "Augmenter":
+    def start(self, problem: Problem, runtime: Runtime) -> "DDASynthesizer":
         """Raises `ValueError` as the host does, and where the diffusion model cannot be had."""
         problem.refuse_other_tasks("dda")
-        return Augmenter(self, problem, runtime)
+        return DDASynthesizer(self, problem, runtime)
 
     def files(self) -> tuple[Path, ...]:
         return (*self.host.files(), *(Path(name) for name in (self.diffusion.pipeline, self.clip) if name))
 
 
-class Augmenter(Synthesizer):
+class DDASynthesizer(Synthesizer):
     """DDA at work: first the bank, then what is kept of its variations, then fresh images of the host with theirs."""
 
+    reads_targets = True
+
     def __init__(self, settings: DDA, problem: Problem, runtime: Runtime):
-        self.settings, self.problem, self.runtime = settings, problem, runtime
+        super().__init__(problem, runtime, settings.look)
+        self.settings = settings
         self.host = settings.host.start(problem, runtime)
-        self.bank = Pool(problem.inputs, settings.bank, runtime.device)
+        self.bank = Pool(problem.inputs, settings.bank, runtime.device, targets=True)
         self.waiting = Queue(problem.inputs, runtime.device)
         self.varied = Counter()  # sources so far
         self.diffuser: Diffuser | None = None
@@ -129,7 +98,6 @@ class Augmenter(Synthesizer):
         self.filter = Filter(problem, runtime, settings.omega, settings.same_class, clip)
         self.shown = Shown()
         self.match = FeatureMatch(problem, runtime) if settings.features and problem.has_student else None
-        self.teacher = problem.teacher.folded(problem.inputs)  # for steps that look at no stage of it
 
     def preparation(self) -> tuple[int, int]:
         """Batches of the bank, then slices of the diffusion model's training."""
@@ -157,15 +125,15 @@ class Augmenter(Synthesizer):
     def loss(self, student: nn.Module, batch: Batch) -> Tensor:
         """Distillation, the targets' cross-entropy, and the distance of the last feature maps, on augmented images."""
         settings = self.settings
-        x = settings.augment(batch.x, self.runtime.random)
+        x = settings.look.augment(batch.x, self.runtime.random)
         if self.match:
             answer, own, distance = self.match(student, x)
         else:
             with torch.no_grad():
-                answer = self.teacher(x)
+                answer = self.teacher.fast(x)
             own, distance = student(x), None
-        self.host.watch(student, x, answer)
-        loss = kd(own, answer, settings.temperature)
+        self.host.on_student_batch(student, x, answer)
+        loss = kd(own, answer, settings.look.temperature)
         if settings.cross_entropy:
             assert batch.y is not None
             loss = loss + settings.cross_entropy * F.cross_entropy(own.float(), batch.y)
@@ -177,9 +145,9 @@ class Augmenter(Synthesizer):
         parts |= {f"diffuser.{name}": part for name, part in self.diffuser.state().items()} if self.diffuser else {}
         return parts | ({"align": self.match.align} if self.match else {})
 
-    def companions(self) -> tuple[nn.Parameter, ...]:
+    def student_parameters(self) -> tuple[nn.Parameter, ...]:
         """The align head's, beside the host's."""
-        return (*self.host.companions(), *(self.match.align.parameters() if self.match else ()))
+        return (*self.host.student_parameters(), *(self.match.align.parameters() if self.match else ()))
 
     def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
         return self.host.optimizers()
@@ -189,9 +157,9 @@ class Augmenter(Synthesizer):
         return self.host.pictures() | ({"variations": self.shown.picture()} if self.shown.seen else {})
 
     def provenance(self) -> str:
-        known = [self.host.provenance(), self.diffuser.provenance if self.diffuser else "none"]
-        known += [f"pretrained filter: {self.settings.clip}"] if self.settings.clip and self.diffuser else []
-        return "; ".join(words for words in known if words != "none") or "none"
+        sources = [self.host.provenance(), self.diffuser.provenance if self.diffuser else "none"]
+        sources += [f"pretrained filter: {self.settings.clip}"] if self.settings.clip and self.diffuser else []
+        return "; ".join(source for source in sources if source != "none") or "none"
 
     def _add_more(self) -> None:
         """Let kept variations of the bank wait to be dealt, or else fresh images and theirs."""
@@ -218,14 +186,16 @@ class Augmenter(Synthesizer):
     def _variations(self, diffuser: Diffuser, x: Tensor, y: Tensor) -> Batch:
         """What the filter keeps of the variations of x [B, C, H, W], in network units, with their targets y [B, classes]."""
         inputs, k = self.problem.inputs, self.settings.variations
-        images = inputs.to_unit(x).clamp(0, 1)
+        images = inputs.to_float_pixels(x).clamp(0, 1)
         with self.runtime.timed("variation"):
             made = diffuser.vary(images.repeat_interleave(k, 0), self.settings.diffusion.strength)
             made = made.view(len(images), k, *inputs.shape)
             similarity, kept = self.filter(images, made, y)
         self.shown.take(images, made, similarity, kept)
-        tried = self.runtime.counts["variations"]
-        if not self.runtime.counts["kept"] and (tried >= HOPELESS or self.varied.count + len(images) >= self.settings.sources):
+        tried = self.runtime.counters.variations
+        if not self.runtime.counters.kept and (
+            tried >= MAX_TRIES_WITHOUT_A_KEEP or self.varied.count + len(images) >= self.settings.sources
+        ):
             raise ValueError(
                 f"The filter kept none of {tried} variations: omega is {self.settings.omega}, and "
                 f"the largest cosine of the last ones {similarity.max():.2f}; lower --method.omega or "

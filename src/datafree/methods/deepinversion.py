@@ -1,49 +1,37 @@
 """DeepInversion (Yin et al., CVPR 2020, arXiv 1912.08795): images that the teacher is sure of, with its own statistics.
 
 Noise is optimised until the teacher answers with a chosen class and every batch-norm layer sees the mean and variance that
-it remembers of the real data; a prior keeps neighbouring pixels alike. Adaptive DeepInversion adds a term for images on
-which the student does not yet agree.
+it has of the real data; a prior keeps neighbouring pixels alike. Adaptive DeepInversion adds a term for images on which the
+student does not yet agree.
 """
 
-from typing import ClassVar, Literal
+from collections.abc import Iterator
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from torch import Tensor, nn
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
+from torch import Tensor
 
-from datafree.augment import Augmentation, random_roll
-from datafree.inversion import invert
-from datafree.losses import distillation, jensen_shannon, statistics_distance, total_variation
-from datafree.method import Method, Problem, Synthesizer
-from datafree.modes import evaluating, frozen
-from datafree.runtime import Runtime
-from datafree.state import Stateful
-from datafree.taps import NormStatistics, norm_statistics
-from datafree.transfer import Batch
+from datafree.core.runtime import Runtime
+from datafree.core.state import Stateful
+from datafree.data.augment import Augmentation, random_roll
+from datafree.data.pool import Batch
+from datafree.engine.look import Look
+from datafree.engine.method import Method, Problem, Synthesizer
+from datafree.methods.common.inversion import Inversion, Inverter
+from datafree.methods.common.losses import jensen_shannon, total_variation
 
 
 class DeepInversion(Method):
     """Settings of DeepInversion; defaults are those of its code for CIFAR-10 ("parameters from the paper")."""
 
     name: Literal["deepinversion"] = "deepinversion"
-    counted: ClassVar[tuple[str, ...]] = ("batch",)
-
-    batch: PositiveInt = 256
-    """Images inverted together: their common statistics are what is matched."""
-    steps: PositiveInt = 2000
-    """Adam steps a batch."""
-    lr: PositiveFloat = 0.05
-    """Learning rate of the images, in network units a step."""
-    momentum: tuple[float, float] = (0.9, 0.999)
-    """Adam's two decay rates."""
-    statistics: NonNegativeFloat = 10.0
-    """Weight of the distance between the batch's statistics and those that the norms remember."""
-    scale_free: bool = False
-    """Measure each layer's distance in shares of what it remembers, so that no layer outweighs another (ours)."""
-    variation: NonNegativeFloat = 2.5e-5
+    inversion: Inversion = Inversion(batch=256, steps=2000, lr=0.05, betas=(0.9, 0.999), statistics=10.0)
+    """How the images are optimised, in network units."""
+    total_variation: NonNegativeFloat = 2.5e-5
     """Weight of the total variation."""
-    magnitude: NonNegativeFloat = 0.0
+    l2: NonNegativeFloat = 0.0
     """Weight of the images' L2 norm."""
     roll: NonNegativeInt = 2
     """Most shift of the batch, in pixels and round the edges, drawn anew each step."""
@@ -51,11 +39,7 @@ class DeepInversion(Method):
     """Weight of the student's disagreement (Adaptive DeepInversion); 0: images need no student."""
     adaptive_temperature: PositiveFloat = 3.0
     """Softens both networks' answers in that term."""
-    patience: NonNegativeInt = 0
-    """Stop a batch when its least loss is flat over this many steps; 0: never."""
-    temperature: PositiveFloat = 4.0
-    """Softens both networks' logits in the student's steps (ours)."""
-    augment: Augmentation = Augmentation(crop=4, flip=True)
+    look: Look = Look(temperature=4.0, augment=Augmentation(crop=4, flip=True))
     """How the student sees the images (ours)."""
 
     @property
@@ -63,33 +47,27 @@ class DeepInversion(Method):
         """Only the adaptive term looks at the student."""
         return self.adaptive > 0
 
-    def rehearsal(self) -> "DeepInversion":
-        return self.model_copy(update={"batch": min(self.batch, 8), "steps": min(self.steps, 3)})
-
-    def start(self, problem: Problem, runtime: Runtime) -> "Inverter":
-        """Raises `ValueError` for a teacher without batch norms that remember."""
+    def start(self, problem: Problem, runtime: Runtime) -> "DeepInversionSynthesizer":
+        """Raises `ValueError` for a teacher without batch norms that keep statistics."""
         problem.refuse_other_tasks("deepinversion")
-        return Inverter(self, problem, runtime)
+        return DeepInversionSynthesizer(self, problem, runtime)
 
 
-class Inverter(Synthesizer):
+class DeepInversionSynthesizer(Synthesizer):
     """DeepInversion at work."""
 
     def __init__(self, settings: DeepInversion, problem: Problem, runtime: Runtime):
-        self.settings, self.problem, self.runtime = settings, problem, runtime
-        self.teacher = problem.teacher.folded(problem.inputs)  # for the student's steps, where no norm is read
-        problem.norms("deepinversion")
+        super().__init__(problem, runtime, settings.look)
+        self.settings = settings
+        self.inverter = Inverter(settings.inversion, problem, runtime)
+        if settings.inversion.statistics:
+            problem.norms("deepinversion")
 
     def synthesize(self, n: int) -> Batch:
         """n images with the classes y [n, classes], one-hot, that they were made for, each equally often."""
         labels = torch.arange(n, device=self.runtime.device) % self.problem.classes
-        images = [self._invert(part) for part in labels.split(self.settings.batch)]
+        images = [self._invert(part) for part in labels.split(self.settings.inversion.batch)]
         return Batch(torch.cat(images), F.one_hot(labels, self.problem.classes).float())
-
-    def loss(self, student: nn.Module, batch: Batch) -> Tensor:
-        """Knowledge distillation on augmented images, the teacher asked anew."""
-        x = self.settings.augment(batch.x, self.runtime.random)
-        return distillation(student, self.teacher, x, self.settings.temperature)
 
     def state(self) -> dict[str, Stateful]:
         """Nothing: a batch of images depends on its random numbers, and at most on the student."""
@@ -97,40 +75,26 @@ class Inverter(Synthesizer):
 
     def _invert(self, labels: Tensor) -> Tensor:
         """Images in network units, the best iterate of the whole batch."""
-        settings, inputs = self.settings, self.problem.inputs
+        inputs = self.problem.inputs
         x = self.runtime.noise(len(labels), *inputs.shape).requires_grad_()
         low, high = (inputs.to_network(torch.full((1, *inputs.shape), v, device=x.device)) for v in (0.0, 1.0))
-        student = self.problem.student
-        with norm_statistics(self.problem.teacher.network) as seen, frozen(student), evaluating(student):
-            best, least = invert(
-                [x],
-                lambda: x,
-                lambda x: self._objective(x, labels, seen).view(1),
-                self.runtime,
-                steps=settings.steps,
-                lr=settings.lr,
-                momentum=settings.momentum,
-                patience=settings.patience,
-                after=lambda: x.clamp_(low, high),  # ours: what is kept in 8 bits could not be kept otherwise
-            )
-        self.runtime.note("inversion_loss", least.mean())
-        return best
+        return self.inverter(
+            [x],
+            lambda: x,
+            lambda logits: F.cross_entropy(logits, labels),
+            self._terms,
+            view=lambda images: random_roll(images, self.settings.roll, self.runtime.random),
+            after=lambda: x.clamp_(low, high),  # ours: what is kept in 8 bits could not be kept otherwise
+        )
 
-    def _objective(self, x: Tensor, labels: Tensor, seen: dict[str, NormStatistics]) -> Tensor:
-        """The class, the statistics, the priors and the student's agreement (sections 3.2 and 3.3), a scalar."""
+    def _terms(self, images: Tensor, view: Tensor, logits: Tensor) -> Iterator[Tensor]:
+        """The priors (section 3.2) and the student's agreement (section 3.3), each a scalar."""
         settings = self.settings
-        x = random_roll(x, settings.roll, self.runtime.random)
-        with self.runtime.autocast():
-            answer = self.problem.teacher(x)
-        loss = F.cross_entropy(answer.float(), labels)
-        if settings.statistics:
-            loss = loss + settings.statistics * statistics_distance(seen.values(), settings.scale_free)
-        if settings.variation:
-            loss = loss + settings.variation * total_variation(x)
-        if settings.magnitude:
-            loss = loss + settings.magnitude * torch.linalg.vector_norm(x)
+        if settings.total_variation:
+            yield settings.total_variation * total_variation(view)
+        if settings.l2:
+            yield settings.l2 * torch.linalg.vector_norm(view)
         if settings.adaptive:
             with self.runtime.autocast():
-                own = self.problem.student(x)
-            loss = loss + settings.adaptive * (1 - jensen_shannon(own, answer, settings.adaptive_temperature))
-        return loss
+                own = self.problem.student(view)
+            yield settings.adaptive * (1 - jensen_shannon(own, logits, settings.adaptive_temperature))

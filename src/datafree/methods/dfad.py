@@ -6,55 +6,50 @@ either, unless asked for.
 """
 
 import contextlib
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from datafree.losses import logit_gap, statistics_distance
-from datafree.method import Method, Problem, Synthesizer
-from datafree.modes import evaluating, fastest_layout, frozen
-from datafree.nets.generators import GENERATORS
-from datafree.ranks import parallel
-from datafree.runtime import Runtime
-from datafree.state import Stateful
-from datafree.taps import NormStatistics, norm_statistics
-from datafree.transfer import Batch
+from datafree.core.distributed import parallel
+from datafree.core.modes import evaluating, frozen
+from datafree.core.runtime import Runtime
+from datafree.core.settings import Images
+from datafree.core.state import Stateful
+from datafree.data.pool import Batch
+from datafree.engine.method import Method, Problem, Synthesizer
+from datafree.methods.common.generators import Latent
+from datafree.methods.common.losses import logit_gap, statistics_distance
+from datafree.networks.taps import norm_statistics
 
 
 class DFAD(Method):
     """Settings of DFAD; the defaults are the CIFAR ones of the authors' code."""
 
     name: Literal["dfad"] = "dfad"
-    counted: ClassVar[tuple[str, ...]] = ("batch",)
-
-    latent: PositiveInt = 256
-    """Size of the noise z, numbers."""
-    generator: Literal["upsample", "dcgan"] = "upsample"
-    """upsample: the paper's generator for 32x32 (sides in multiples of 4); dcgan: the one for 128x128 (of 16)."""
-    width: PositiveInt = 128
-    """Channels of the generator; the paper's are 128 (upsample) and 64 (dcgan)."""
-    batch: PositiveInt = 256
+    latent: Latent = Latent(size=256, generator="upsample", width=128)
+    """The generator: the paper's are upsample, 128 wide, for 32x32, and dcgan, 64 wide, for 128x128."""
+    batch: Images = 256
     """Images in one pass of the generator, whose batch norm sees them together."""
     lr: PositiveFloat = 1e-3
     """Learning rate of the generator's Adam."""
-    ascents: PositiveInt = 1
+    generator_steps: PositiveInt = 1
     """Steps of the generator in a round."""
     objective: Literal["gap", "log-gap"] = "gap"
     """What the generator raises: the gap, or log(1 + gap), the paper's choice for segmentation."""
     student_eval_in_generator_step: bool = False
     """Keep the student's batch norm still while the generator learns; the authors' code lets it move."""
     statistics: NonNegativeFloat = 0.0
-    """Weight of the distance, layer by layer in shares, between the fakes' statistics and those that the teacher's norms
-    remember. Not DFAD's: the term is that of Choi et al. (arXiv 2005.04136), its measure DeepInversion's made scale-free."""
+    """Weight of the distance, layer by layer in shares, between the fakes' statistics and the teacher's running
+    ones. Not DFAD's: the term is that of Choi et al. (arXiv 2005.04136), its measure DeepInversion's made scale-free."""
 
     @property
     def adversarial(self) -> bool:
         """The generator looks for inputs on which this student fails."""
         return True
 
-    def start(self, problem: Problem, runtime: Runtime) -> "Adversary":
+    def start(self, problem: Problem, runtime: Runtime) -> "DFADSynthesizer":
         """Begin with a fresh generator.
 
         Raises `ValueError` for a task or an image size that it does not serve, and for statistics of a teacher without norms.
@@ -62,20 +57,16 @@ class DFAD(Method):
         problem.refuse_other_tasks("dfad", "segmentation")
         if self.statistics:
             problem.norms("dfad with statistics")
-        return Adversary(self, problem, runtime)
-
-    def rehearsal(self) -> "DFAD":
-        return self.model_copy(update={"batch": min(self.batch, 8)})
+        return DFADSynthesizer(self, problem, runtime)
 
 
-class Adversary(Synthesizer):
+class DFADSynthesizer(Synthesizer):
     """DFAD at work: a generator that looks for inputs on which student and teacher differ."""
 
     def __init__(self, settings: DFAD, problem: Problem, runtime: Runtime):
-        self.settings, self.problem, self.runtime = settings, problem, runtime
-        self.teacher = problem.teacher.folded(problem.inputs)
-        generator = GENERATORS[settings.generator](problem.inputs.shape, settings.latent, settings.width)
-        self.generator = fastest_layout(generator.to(runtime.device)).train()
+        super().__init__(problem, runtime)
+        self.settings = settings
+        self.generator = settings.latent.build(problem.inputs.shape, runtime)
         self.maker, self.learner = runtime.compiled(self.generator), runtime.compiled(parallel(self.generator))
         self.student = runtime.compiled(problem.student)
         self.optimizer = torch.optim.Adam(self.generator.parameters(), settings.lr, fused=True)
@@ -84,7 +75,7 @@ class Adversary(Synthesizer):
         """Move the generator up the gap, then n fresh fakes from new noise."""
         # The authors' code takes the student's steps first, then the generator's; opening the round with the
         # generator's step is the same cycle, begun one step earlier.
-        for _ in range(self.settings.ascents):
+        for _ in range(self.settings.generator_steps):
             self._ascend()
         x = torch.empty(n, *self.problem.inputs.shape, device=self.runtime.device, memory_format=torch.channels_last)
         with torch.no_grad():
@@ -95,7 +86,7 @@ class Adversary(Synthesizer):
     def loss(self, student: nn.Module, batch: Batch) -> Tensor:
         """The gap on these fakes: mean |S(x) - T(x)| of raw logits."""
         with torch.no_grad():
-            target = self.teacher(batch.x)
+            target = self.teacher.fast(batch.x)
         return logit_gap(student(batch.x), target)
 
     def state(self) -> dict[str, Stateful]:
@@ -106,15 +97,14 @@ class Adversary(Synthesizer):
 
     def _fakes(self, generator: nn.Module, n: int) -> Tensor:
         with self.runtime.autocast():
-            return generator(self.runtime.noise(n, self.settings.latent)).float()  # type: ignore[no-any-return]
+            return generator(self.runtime.noise(n, self.settings.latent.size)).float()  # type: ignore[no-any-return]
 
     def _ascend(self) -> None:
         """One Adam step on the generator against the gap; the gradient flows through both networks into the fakes."""
-        settings, student, teacher = self.settings, self.problem.student, self.teacher
+        settings, student = self.settings, self.problem.student
+        teacher = self.teacher if settings.statistics else self.teacher.fast  # the faster one has no norms to read
         still = evaluating(student) if settings.student_eval_in_generator_step else contextlib.nullcontext()
-        reading: contextlib.AbstractContextManager[dict[str, NormStatistics]] = contextlib.nullcontext({})
-        if settings.statistics:  # the folded teacher has no norms to read
-            teacher, reading = self.problem.teacher, norm_statistics(self.problem.teacher.network)
+        reading = norm_statistics(self.teacher.network, settings.statistics > 0)
         with frozen(student), still, reading as seen, self.runtime.autocast():
             x = self._fakes(self.learner, settings.batch)
             gap = logit_gap(self.student(x), teacher(x))

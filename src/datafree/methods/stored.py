@@ -4,17 +4,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import PositiveFloat
 from torch import Tensor, nn
 
-from datafree.augment import Augmentation
-from datafree.losses import distillation, kd
-from datafree.method import Method, Problem, Synthesizer
-from datafree.runtime import Runtime
-from datafree.state import Stateful
-from datafree.transfer import Batch, read_images
+from datafree.core.runtime import Runtime
+from datafree.core.state import Stateful
+from datafree.data.augment import Augmentation
+from datafree.data.pool import Batch
+from datafree.data.sets import read_images
+from datafree.engine.look import Look, kd
+from datafree.engine.method import Method, Problem, Synthesizer
 
-ASKED = 256  # images that the teacher is asked about together where its logits are kept
+TEACHER_BATCH = 256  # images that the teacher is asked about together where its logits are kept
 RESIDENT = 2 * 2**30  # bytes of a set that are moved to the device at the start; a larger one is read from its files
 
 
@@ -24,51 +24,51 @@ class Stored(Method):
     name: Literal["stored"] = "stored"
     path: Path
     """The set: a transfer set (.safetensors, also in shards), an .npz with `images`, or a folder of images."""
-    temperature: PositiveFloat = 4.0
-    """Softens both networks' logits; the loss is scaled by its square."""
-    augment: Augmentation = Augmentation()
-    """How the student sees the images; the teacher is asked about the same."""
+    look: Look = Look(temperature=4.0)
+    """How the student sees the images; an image is augmented when it is dealt, so that a pool keeps it as it then was."""
     cache: bool = False
     """Ask the teacher about each image once, at the start, and keep its logits; for images that nothing augments."""
 
-    def start(self, problem: Problem, runtime: Runtime) -> "Slices":
+    def start(self, problem: Problem, runtime: Runtime) -> "StoredSynthesizer":
         """Read the set. Raises `ValueError` where it cannot be read, or holds no image, and for kept logits of images that are
         augmented.
         """
         problem.refuse_other_tasks("stored", "segmentation")
-        if self.cache and self.augment != Augmentation():
+        if self.cache and self.look.augment != Augmentation():
             raise ValueError("Kept logits are of images as they are; leave --method.cache out, or set every augmentation to 0.")
-        return Slices(self, problem, runtime)
+        return StoredSynthesizer(self, problem, runtime)
 
     def files(self) -> tuple[Path, ...]:
         return (self.path,)
 
 
-class Slices(Synthesizer):
+class StoredSynthesizer(Synthesizer):
     """A stored set at work: it is dealt out in a new order each time it has been gone through."""
 
     def __init__(self, settings: Stored, problem: Problem, runtime: Runtime):
-        self.settings, self.problem, self.runtime = settings, problem, runtime
-        self.teacher = problem.teacher.folded(problem.inputs)
+        super().__init__(problem, runtime, settings.look)
+        self.settings = settings
         self.images = read_images(settings.path, problem.inputs)
         if not len(self.images):
             raise ValueError(f"{settings.path} holds no image; name a set with some.")
         small = self.images.nbytes <= RESIDENT
         self.resident = torch.cat(self.images.pixels).to(runtime.device) if small else None
         self.deck = Deck(len(self.images), runtime)
-        self.logits = self._asked() if settings.cache else None
+        self.logits = self._answers() if settings.cache else None
 
     def synthesize(self, n: int) -> Batch:
         """The next n images of the shuffled set, augmented, or with the teacher's kept logits [n, classes, ...]."""
         rows = self.deck.deal(n)
-        x = self.settings.augment(self._images(rows), self.runtime.random)
+        x = self.settings.look.augment(self._images(rows), self.runtime.random)
         return Batch(x, logits=None if self.logits is None else self.logits[rows])
 
     def loss(self, student: nn.Module, batch: Batch) -> Tensor:
         """Knowledge distillation at the set temperature, the teacher asked anew where its logits are not kept."""
         if batch.logits is not None:
-            return kd(student(batch.x), batch.logits, self.settings.temperature)
-        return distillation(student, self.teacher, batch.x, self.settings.temperature)
+            return kd(student(batch.x), batch.logits, self.settings.look.temperature)
+        with torch.no_grad():
+            answer = self.teacher.fast(batch.x)
+        return kd(student(batch.x), answer, self.settings.look.temperature)
 
     def state(self) -> dict[str, Stateful]:
         return {"deck": self.deck}
@@ -81,11 +81,11 @@ class Slices(Synthesizer):
         pixels = self.images.take(rows.cpu()).to(rows.device) if self.resident is None else self.resident[rows]
         return self.problem.inputs.to_network(pixels)
 
-    def _asked(self) -> Tensor:
+    def _answers(self) -> Tensor:
         """The teacher's logits for every image of the set [N, classes, ...]."""
         everything = torch.arange(len(self.images), device=self.runtime.device)
         with torch.no_grad(), self.runtime.autocast():
-            return torch.cat([self.teacher(self._images(rows)).float() for rows in everything.split(ASKED)])
+            return torch.cat([self.teacher.fast(self._images(rows)).float() for rows in everything.split(TEACHER_BATCH)])
 
 
 class Deck:
@@ -104,7 +104,6 @@ class Deck:
         return hand
 
     def state_dict(self) -> dict[str, Any]:
-        """The undealt rest."""
         return {"rest": self.rest.clone()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

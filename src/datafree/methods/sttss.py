@@ -5,21 +5,24 @@ weights. Features drawn from it give soft targets through the teacher's head; no
 answers with those targets; the images are the transfer set of an ordinary distillation.
 """
 
-from typing import ClassVar, Literal
+from collections.abc import Iterator
+from functools import partial
+from typing import Literal
 
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
-from datafree.augment import Augmentation
-from datafree.inversion import invert
-from datafree.losses import distillation, soft_cross_entropy
-from datafree.method import Method, Problem, Synthesizer
-from datafree.runtime import Runtime
-from datafree.state import Stateful
-from datafree.taps import Call, calls, layer_inputs, output_replaced
-from datafree.textures import NOISES
-from datafree.transfer import Batch
+from datafree.core.runtime import Runtime
+from datafree.core.state import Stateful
+from datafree.data.augment import Augmentation
+from datafree.data.pool import Batch
+from datafree.engine.look import Look
+from datafree.engine.method import Method, Problem, Synthesizer
+from datafree.methods.common.inversion import Inversion, Inverter
+from datafree.methods.common.losses import soft_cross_entropy
+from datafree.methods.common.textures import NOISES
+from datafree.networks.taps import Call, calls, layer_inputs, output_replaced
 
 JITTER = 1e-4  # added to the covariance's diagonal (the paper's)
 BALANCING_DRAWS = 200  # draws of a batch's size before balancing by rejection gives up on a class
@@ -29,64 +32,48 @@ class STTSS(Method):
     """Settings of STTSS. What the paper leaves open and we chose is marked "ours"."""
 
     name: Literal["sttss"] = "sttss"
-    counted: ClassVar[tuple[str, ...]] = ("batch",)
-
     targets: Literal["normal", "dirichlet"] = "normal"
     """normal: the paper's; dirichlet: ZSKD's targets (arXiv 1905.08114), the paper's own baseline, same inversion."""
     sigma: PositiveFloat = 1.5
     """Scale of the features' covariance; the paper's best are 1.5 (MNIST) and 2.0 (CIFAR-10)."""
-    sigma_is: Literal["variance", "deviation"] = "variance"
+    sigma_scales: Literal["variance", "deviation"] = "variance"
     """Whether sigma multiplies the correlations itself, or its square does."""
     feature: Literal["literal", "pre-activation"] = "literal"
     """literal: the drawn feature goes straight into the head; pre-activation: through what follows its layer first (ours)."""
-    temperature: PositiveFloat = 20.0
-    """Softens the targets and the distillation (ours: 20, as ZSKD)."""
     balanced: bool = False
     """Draw targets until each class is the likeliest equally often (ours)."""
     activation: NonNegativeFloat = 0.05
     """Weight lambda_a of the term that keeps the features high; the paper's are 0.05 (LeNet-5), 0.1 (AlexNet)."""
-    batch: PositiveInt = 100
-    """Images inverted together (ours); each is optimised on its own all the same."""
+    inversion: Inversion = Inversion(batch=100, steps=1500, lr=1e-3, betas=(0.9, 0.999), patience=100, statistics=0)
+    """How the images are optimised, in [0, 1] pixels (ours); each on its own, but for statistics, which are of a batch."""
     noise: Literal["uniform", "clouds"] = "uniform"
     """What an image starts as; clouds: smooth random fields, cut off to black at a level drawn for each image (ours)."""
-    steps: PositiveInt = 1500
-    """Adam steps an image (ours)."""
-    lr: PositiveFloat = 1e-3
-    """Learning rate of the images, in [0, 1] pixels a step (ours)."""
-    patience: NonNegativeInt = 100
-    """Stop a batch when its mean loss has fallen by less than a thousandth over this many steps; 0: never (ours)."""
-    momentum: tuple[float, float] = (0.9, 0.999)
-    """Adam's two decay rates (ours)."""
-    augment: Augmentation = Augmentation(shift=0.1, scale=0.1, degrees=10)
-    """How the student sees the images (ours); add flip for objects."""
+    look: Look = Look(temperature=20.0, augment=Augmentation(shift=0.1, scale=0.1, degrees=10))
+    """How the student sees the images; the temperature, as ZSKD's, also softens the targets (ours). Add flip for objects."""
 
-    def rehearsal(self) -> "STTSS":
-        return self.model_copy(update={"batch": min(self.batch, 8), "steps": min(self.steps, 3)})
-
-    def start(self, problem: Problem, runtime: Runtime) -> "Inverter":
+    def start(self, problem: Problem, runtime: Runtime) -> "STTSSSynthesizer":
         """Find the head and its features. Raises `ValueError` for a teacher that does not end in a linear layer."""
         problem.refuse_other_tasks("sttss")
-        return Inverter(self, problem, runtime)
+        return STTSSSynthesizer(self, problem, runtime)
 
 
-class Inverter(Synthesizer):
+class STTSSSynthesizer(Synthesizer):
     """STTSS at work: soft targets, and images that the teacher answers so."""
 
     def __init__(self, settings: STTSS, problem: Problem, runtime: Runtime):
-        self.settings, self.problem, self.runtime = settings, problem, runtime
+        super().__init__(problem, runtime, settings.look)
+        self.settings = settings
         self.features = FeatureModel(settings, problem, runtime)
-        self.teacher = problem.teacher.folded(problem.inputs, read=True)
+        self.inverter = Inverter(settings.inversion, problem, runtime)
+        if settings.inversion.statistics:
+            problem.norms("sttss with statistics")
 
     def synthesize(self, n: int) -> Batch:
         """n images with the soft targets y [n, classes] that they were made for."""
-        sizes = [min(self.settings.batch, n - done) for done in range(0, n, self.settings.batch)]
+        batch = self.settings.inversion.batch
+        sizes = [min(batch, n - done) for done in range(0, n, batch)]
         targets = [self.features.targets(size) for size in sizes]
         return Batch(torch.cat([self._invert(y) for y in targets]), torch.cat(targets))
-
-    def loss(self, student: nn.Module, batch: Batch) -> Tensor:
-        """Knowledge distillation on augmented images, the teacher asked anew."""
-        x = self.settings.augment(batch.x, self.runtime.random)
-        return distillation(student, self.teacher, x, self.settings.temperature)
 
     def state(self) -> dict[str, Stateful]:
         """Nothing: each batch of images depends on its random numbers alone."""
@@ -94,35 +81,27 @@ class Inverter(Synthesizer):
 
     def _invert(self, targets: Tensor) -> Tensor:
         """Images in network units that the teacher answers with `targets`, each the best of its own iterates."""
-        settings, inputs, teacher = self.settings, self.problem.inputs, self.teacher
+        settings, inputs, teacher, head = self.settings, self.problem.inputs, self.teacher, self.features.head
         pixels = NOISES[settings.noise](len(targets), inputs.shape, self.runtime).requires_grad_()
         entropy = torch.special.entr(targets).sum(dim=1)
-        with layer_inputs(teacher.network, self.features.head) as seen:
+        folded = not settings.inversion.statistics  # a folded teacher has no norms to read
+        with layer_inputs(teacher.folded if folded else teacher.network, head) as seen:
 
-            def loss(x: Tensor) -> Tensor:
-                with self.runtime.autocast():
-                    answer = teacher(inputs.to_network(x))
-                # Less the targets' own entropy, a constant: nil where the match is perfect, so that a plateau shows.
-                distance: Tensor = soft_cross_entropy(answer, targets, settings.temperature) - entropy
+            def activation(images: Tensor, view: Tensor, logits: Tensor) -> Iterator[Tensor]:
                 if settings.activation:
-                    distance = distance - settings.activation * seen[self.features.head].float().abs().mean(dim=1)
-                return distance
+                    yield -settings.activation * seen[head].float().abs().mean(dim=1)
 
-            best, least = invert(
+            x = self.inverter(
                 [pixels],
-                lambda: pixels,
-                loss,
-                self.runtime,
-                steps=settings.steps,
-                lr=settings.lr,
-                momentum=settings.momentum,
-                patience=settings.patience,
+                lambda: inputs.to_network(pixels),
+                # Less the targets' own entropy, a constant: nil where the match is perfect, so that a plateau shows.
+                lambda logits: soft_cross_entropy(logits, targets, settings.look.temperature) - entropy,
+                activation,
+                teacher=partial(teacher.fast, readable=True) if folded else teacher,
                 after=lambda: pixels.clamp_(0, 1),
             )
         with torch.no_grad():
-            x = inputs.to_network(best)
-            counts = torch.bincount(teacher(x).argmax(1), minlength=self.problem.classes)
-        self.runtime.note("inversion_loss", least.mean())
+            counts = torch.bincount(teacher.fast(x).argmax(1), minlength=self.problem.classes)
         self.runtime.note("target_entropy", entropy.mean())  # nats; log(classes) where the targets say nothing
         self.runtime.note("largest_class", counts.max() / len(x))  # share of the images, as the teacher sees them
         return x
@@ -137,7 +116,7 @@ class FeatureModel:
         self._head, self._feature = head_and_feature(trace)
         self.head = self._head.name
         correlation = row_correlation(_weight(self._feature).flatten(1).double())
-        scale = settings.sigma if settings.sigma_is == "variance" else settings.sigma**2
+        scale = settings.sigma if settings.sigma_scales == "variance" else settings.sigma**2
         eye = torch.eye(len(correlation), dtype=correlation.dtype, device=correlation.device)
         self._root = torch.linalg.cholesky(scale * correlation + JITTER * eye).float()
 
@@ -162,7 +141,7 @@ class FeatureModel:
         if self.settings.targets == "dirichlet":
             return self._dirichlet(n)
         z = self.runtime.noise(n, len(self._root)) @ self._root.T
-        return (self._answer(z).float() / self.settings.temperature).softmax(dim=1)
+        return (self._answer(z).float() / self.settings.look.temperature).softmax(dim=1)
 
     def _answer(self, z: Tensor) -> Tensor:
         """The teacher's logits where its penultimate feature is z."""

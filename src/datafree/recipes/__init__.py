@@ -2,16 +2,26 @@
 
 from typing import Any
 
+from datafree.engine.plan import Plan
+from datafree.engine.recipe import Recipe
 from datafree.methods import METHODS
-from datafree.plan import Plan
-from datafree.recipe import Recipe
+from datafree.recipes.cmi import CMI_RECIPES
+from datafree.recipes.csd import CSD_RECIPES
 from datafree.recipes.dda import DDA_RECIPES
+from datafree.recipes.deepinversion import DEEPINVERSION_RECIPES
 from datafree.recipes.dfad import DFAD_RECIPES
-from datafree.recipes.inversion import INVERSION_RECIPES
 from datafree.recipes.stored import STORED_RECIPES
 from datafree.recipes.sttss import STTSS_RECIPES
 
-RECIPES: dict[str, Recipe] = {**DFAD_RECIPES, **STTSS_RECIPES, **INVERSION_RECIPES, **DDA_RECIPES, **STORED_RECIPES}
+RECIPES: dict[str, Recipe] = {
+    **DFAD_RECIPES,
+    **STTSS_RECIPES,
+    **DEEPINVERSION_RECIPES,
+    **CMI_RECIPES,
+    **CSD_RECIPES,
+    **DDA_RECIPES,
+    **STORED_RECIPES,
+}
 
 
 def find_recipe(name: str) -> Recipe:

@@ -1,25 +1,25 @@
 """Recipes of DDA."""
 
-from datafree.augment import Augmentation
-from datafree.diffusion.diffuser import Diffusion
-from datafree.method import Method
+from datafree.engine.method import Method
+from datafree.engine.plan import Plan
+from datafree.engine.recipe import Recipe
 from datafree.methods.cmi import CMI
+from datafree.methods.common.diffusion.diffuser import Diffusion
 from datafree.methods.csd import CSD
 from datafree.methods.dda import DDA
 from datafree.methods.deepinversion import DeepInversion
-from datafree.plan import Plan
-from datafree.recipe import Recipe
 
 
 def _dda_cifar(data: str, diffusion: Diffusion, model: str) -> Recipe:
     """CSD's images and the bank's variations: 80,000 images, up to 40,000 variations, then 400 a round as CSD."""
+    host = CSD(inversion={"batch": 200, "steps": 200}, warmup_images=80_000, warmup_steps=500)
     return Recipe(
-        DDA(host=CSD(batch=200, first=80_000, first_steps=500, steps=200), bank=80_000, batch=200, diffusion=diffusion),
+        DDA(host=host, bank=80_000, batch=200, diffusion=diffusion),
         Plan(
             rounds=500,
             warmup=300,
-            new=400,
-            keep=500 * 400,
+            images_per_round=400,
+            pool_size=500 * 400,
             steps=2000,
             batch=128,
             lr=0.1,
@@ -44,13 +44,13 @@ def _dda_light(host: Method) -> Recipe:
             variations=2,
             sources=4000,
             diffusion=Diffusion(updates=500, batch=64, lr=2e-3, width=16, steps=16, strength=0.5),
-            augment=Augmentation(crop=2, flip=True),
+            look={"augment": {"crop": 2, "flip": True}},
         ),
         Plan(
             rounds=80,
             warmup=60,
-            new=100,
-            keep=8000,
+            images_per_round=100,
+            pool_size=8000,
             steps=100,
             batch=64,
             lr=0.05,
@@ -73,7 +73,17 @@ DDA_RECIPES: dict[str, Recipe] = {
         Diffusion(pipeline="lambdalabs/sd-image-variations-diffusers", revision="v2.0", guidance=3.0, steps=25, batch=32),
         "Stable Diffusion image variations v2 as in its figure",
     ),
-    "dda-deepinversion-light": _dda_light(DeepInversion(batch=200, steps=60, lr=0.2)),
-    "dda-cmi-light": _dda_light(CMI(batch=200, steps=60, lr=3e-3, width=32, negatives=512, bank=4096, adversary=0.5)),
-    "dda-csd-light": _dda_light(CSD(batch=200, first=2000, first_steps=60, steps=60, lr=1e-2, width=32)),
+    "dda-deepinversion-light": _dda_light(DeepInversion(inversion={"batch": 200, "steps": 60, "lr": 0.2})),
+    "dda-cmi-light": _dda_light(
+        CMI(
+            inversion={"batch": 200, "steps": 60, "lr": 3e-3},
+            latent={"width": 32},
+            negatives=512,
+            memory_size=4096,
+            adversary=0.5,
+        )
+    ),
+    "dda-csd-light": _dda_light(
+        CSD(inversion={"batch": 200, "steps": 60, "lr": 1e-2}, latent={"width": 32}, warmup_images=2000, warmup_steps=60)
+    ),
 }

@@ -2,23 +2,24 @@
 
 from typing import Any
 
-from datafree.augment import Augmentation
-from datafree.plan import Plan
+from datafree.data.augment import Augmentation
+from datafree.engine.plan import Plan
 
 AFFINE = Augmentation(shift=0.1, scale=0.1, degrees=10, jitter=0.5)
-ADAM = {"optimizer": "adam", "weight_decay": 0}
+ADAM: dict[str, Any] = {"optimizer": "adam", "weight_decay": 0}
 
 
-def set_plan(images: int, new: int, epochs: int, batch: int, **student: Any) -> Plan:
-    """Fill a set with `images`, `new` a round, then train on it, an epoch a round."""
-    fill = -(-images // new)
+def set_plan(images: int, images_per_round: int, epochs: int, batch: int, **student: Any) -> Plan:
+    """Fill a set with `images`, then train on it, an epoch a round."""
+    filling = -(-images // images_per_round)
+    size = filling * images_per_round
     return Plan(
-        rounds=fill + epochs,
-        fill=fill,
-        warmup=fill,
-        new=new,
-        keep=fill * new,
-        steps=-(-fill * new // batch),
+        rounds=filling + epochs,
+        synthesis_rounds=filling,
+        warmup=filling,
+        images_per_round=images_per_round,
+        pool_size=size,
+        steps=-(-size // batch),
         batch=batch,
         schedule="cosine",
         log_every=5,

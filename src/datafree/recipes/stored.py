@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
-from datafree.augment import Augmentation
+from datafree.data.augment import Augmentation
+from datafree.engine.look import Look
+from datafree.engine.plan import Plan
+from datafree.engine.recipe import Recipe
 from datafree.methods.stored import Stored
-from datafree.plan import Plan
-from datafree.recipe import Recipe
 from datafree.recipes.plans import ADAM, AFFINE
 
 STORED_RECIPES: dict[str, Recipe] = {
     "stored-mnist": Recipe(
-        Stored(path=Path("set.safetensors"), temperature=4.0, augment=Augmentation(crop=2)),
+        Stored(path=Path("set.safetensors"), look=Look(temperature=4.0, augment=Augmentation(crop=2))),
         Plan(
             rounds=100,
             steps=100,
@@ -26,7 +27,7 @@ STORED_RECIPES: dict[str, Recipe] = {
         "ours: plain distillation (Hinton et al. 2015, arXiv 1503.02531) on a stored set",
     ),
     "stored-sttss-mnist": Recipe(
-        Stored(path=Path("set.safetensors"), temperature=20, augment=AFFINE),
+        Stored(path=Path("set.safetensors"), look=Look(temperature=20, augment=AFFINE)),
         Plan(
             rounds=160,
             steps=375,

@@ -1,14 +1,15 @@
 """Recipes of STTSS."""
 
-from datafree.augment import Augmentation
+from datafree.data.augment import Augmentation
+from datafree.engine.look import Look
+from datafree.engine.recipe import Recipe
 from datafree.methods.sttss import STTSS
-from datafree.recipe import Recipe
 from datafree.recipes.plans import ADAM, AFFINE, set_plan
 
 STTSS_RECIPES: dict[str, Recipe] = {
     "sttss-mnist": Recipe(
-        STTSS(sigma=1.5, activation=0.05, temperature=20, batch=100, steps=1500, lr=1e-3),
-        set_plan(24_000, new=100, epochs=200, batch=512, lr=1e-3, **ADAM),
+        STTSS(sigma=1.5, activation=0.05, inversion={"batch": 100, "steps": 1500, "lr": 1e-3}, look={"temperature": 20}),
+        set_plan(24_000, images_per_round=100, epochs=200, batch=512, lr=1e-3, **ADAM),
         "Wang 2021, arXiv 2104.04868, LeNet-5 on MNIST; what the paper leaves open is ours, docs/methods/sttss.md",
     ),
     # A fifteenth of the inversion's steps, each thirty times as long, from clouds of noise and without the activation term;
@@ -17,27 +18,21 @@ STTSS_RECIPES: dict[str, Recipe] = {
         STTSS(
             sigma=1.5,
             activation=0,
-            temperature=20,
-            batch=100,
             noise="clouds",
-            steps=100,
-            lr=0.03,
-            augment=AFFINE,
+            inversion={"batch": 100, "steps": 100, "lr": 0.03},
+            look=Look(temperature=20, augment=AFFINE),
         ),
-        set_plan(24_000, new=100, epochs=160, batch=64, lr=2e-3, **ADAM),
+        set_plan(24_000, images_per_round=100, epochs=160, batch=64, lr=2e-3, **ADAM),
         "ours, sttss-mnist made light; docs/methods/sttss.md names each change",
     ),
     "sttss-cifar10": Recipe(
         STTSS(
             sigma=2.0,
             activation=0.1,
-            temperature=20,
-            batch=100,
-            steps=1500,
-            lr=1e-3,
-            augment=Augmentation(shift=0.1, scale=0.1, degrees=10, flip=True),
+            inversion={"batch": 100, "steps": 1500, "lr": 1e-3},
+            look=Look(temperature=20, augment=Augmentation(shift=0.1, scale=0.1, degrees=10, flip=True)),
         ),
-        set_plan(40_000, new=100, epochs=200, batch=512, lr=1e-3, **ADAM),
+        set_plan(40_000, images_per_round=100, epochs=200, batch=512, lr=1e-3, **ADAM),
         "Wang 2021, arXiv 2104.04868, AlexNet on CIFAR-10; what the paper leaves open is ours, docs/methods/sttss.md",
     ),
 }

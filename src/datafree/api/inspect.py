@@ -1,0 +1,65 @@
+"""The verb `inspect`: what a network file or a transfer set holds."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import torch
+
+from datafree.core.modes import fastest_layout
+from datafree.data.drawing import save_grid
+from datafree.data.sets import TransferSet, as_uint8, is_set, read_set, spread
+from datafree.networks.cost import latency_ms, multiply_adds
+from datafree.networks.network import load
+from datafree.networks.weights import parameters
+
+PREVIEW_IMAGES = 100
+
+
+def inspect(file: str | Path, *, preview: str | Path | None = None, allow_code: Collection[str] = ()) -> dict[str, str]:
+    """What `file` holds, as names and values for a person to read; `card` comes first, as JSON.
+
+    Of a network file: card, weights, multiply-adds an input, size, latency here. Of a transfer set (its common name where it
+    is in shards): card, counts, classes, entropy of the targets, and a PNG of some of its images, written to `preview`, or
+    beside the set as NAME.preview.png. `allow_code` names packages whose code may build the network. Raises `ValueError` for
+    a file that is neither.
+    """
+    file = Path(file)
+    if is_set(file):
+        return _set(file, Path(preview) if preview else file.with_suffix(".preview.png"))
+    return _network(file, allow_code)
+
+
+def _network(file: Path, allow_code: Collection[str]) -> dict[str, str]:
+    network = load(file, allow_code)
+    inputs = network.card.inputs
+    found = {
+        "card": network.card.model_dump_json(indent=2),
+        "weights": f"{parameters(network.module):,}",
+        "multiply-adds": f"{multiply_adds(network.module, inputs):,} an input",
+        "file": f"{file.stat().st_size / 2**20:.2f} MiB",
+    }
+    fastest_layout(network.module)
+    return found | {"latency": f"{latency_ms(network.module, inputs):.2f} ms an input on this CPU"}
+
+
+def _set(file: Path, preview: Path) -> dict[str, str]:
+    found = read_set(file)
+    save_grid(as_uint8(found.take(spread(len(found), PREVIEW_IMAGES))), preview)
+    return {"card": found.card.model_dump_json(indent=2), **describe_set(found), "preview": str(preview)}
+
+
+def describe_set(found: TransferSet) -> dict[str, str]:
+    """What a person asks of a set: counts, classes, entropy, how sure the teacher is. Names to words."""
+    said = {"images": f"{len(found):,} in {len(found.pixels)} file(s)", "provenance": found.card.provenance}
+    if found.logits:
+        logits = torch.cat(found.logits).float()
+        chosen = torch.bincount(logits.argmax(1), minlength=logits.shape[1])
+        said["classes (teacher's argmax)"] = " ".join(f"{i}:{count}" for i, count in enumerate(chosen.tolist()))
+        sure = int((logits.softmax(1).amax(1) >= 0.9).sum())
+        said["teacher sure (90 %)"] = f"{sure:,} images, {100 * sure / len(logits):.1f} %"
+    if found.targets:
+        targets = torch.cat(found.targets).float()
+        entropy = torch.special.entr(targets).sum(1)
+        uniform = torch.tensor(float(targets.shape[1])).log()
+        said["entropy of the soft targets"] = f"{entropy.mean():.3f} ± {entropy.std():.3f} nats (uniform: {uniform:.3f})"
+    return said

@@ -1,0 +1,76 @@
+"""The verb `teach`: train a teacher on labelled data, for people who still have some, and for benchmarks."""
+
+import contextlib
+import shutil
+import time
+from pathlib import Path
+
+from datafree.core.files import path_fingerprint
+from datafree.core.runtime import Precision, Runtime
+from datafree.core.spec import InputSpec, Shape
+from datafree.data.labelled import Labelled, load_labelled
+from datafree.engine.folder import RunDir
+from datafree.engine.progress import say
+from datafree.engine.supervised import Training, measured_inputs, train
+from datafree.networks.build import build
+from datafree.networks.network import Card, Network
+from datafree.networks.outputs import TASKS, probe
+
+
+def teach(
+    data: str | Labelled,
+    architecture: str,
+    *,
+    out: str | Path | None = None,
+    training: Training = Training(),  # noqa: B008 - frozen
+    shape: Shape | None = None,
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
+    device: str = "auto",
+    precision: Precision = "auto",
+    seed: int = 0,
+    quiet: bool = False,
+) -> Network:
+    """Train a fresh network of that `architecture` on labelled data, and return it in eval mode with its card.
+
+    `data` is as on the command line (see `load_labelled`). `shape` is the (C, H, W) that images are resized to, left out: as
+    they are; `mean` and `std` are of each channel in [0, 1] pixels, left out: measured on the data. `out` is the network file
+    to write: the same call again resumes. `seed` decides the initial weights and the order of images.
+
+    Raises `ValueError` for data that cannot be read or an architecture that does not fit it, `FloatingPointError` where the
+    loss becomes NaN, and with `out` `Interrupted` after saving itself on Ctrl-C or SIGTERM.
+    """
+    runtime = Runtime(device, precision, seed)
+    labelled = load_labelled(data) if isinstance(data, str) else data
+    inputs = measured_inputs(labelled, shape)
+    inputs = InputSpec(shape=inputs.shape, mean=mean or inputs.mean, std=std or inputs.std)
+    labelled = labelled.fitted(inputs.shape, labelled.classes)
+    began = time.monotonic()
+
+    def tell(epoch: int, loss: float) -> None:
+        say(f"epoch {epoch}/{training.epochs}  loss {loss:.4f}  {time.monotonic() - began:.0f} s", quiet)
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(runtime.seeded())
+        run = None
+        if out is not None:
+            identity = {
+                "arch": architecture,
+                "inputs": inputs.model_dump(mode="json"),
+                "training": training.model_dump(mode="json"),
+                "seed": seed,
+                "data": path_fingerprint(Path(data)) if isinstance(data, str) else data.fingerprint(),
+                "precision": runtime.precision,
+                "device": runtime.device.type,
+            }
+            run = stack.enter_context(RunDir(Path(out).with_name(f"{Path(out).name}.parts"), identity))
+            run.write({"status": "running"})
+        module = train(build(architecture, inputs, labelled.classes), labelled, inputs, training, runtime, tell, run)
+    history = {"event": "taught", "data": Path(labelled.source).name, "epochs": training.epochs, "seed": seed}
+    task = TASKS[probe("network", module, inputs).dim()]
+    card = Card(architecture=architecture, classes=labelled.classes, task=task, inputs=inputs, history=(history,))
+    network = Network(module, card)
+    if run and out is not None:
+        network.save(out)
+        shutil.rmtree(run.path)
+    return network

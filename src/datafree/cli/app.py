@@ -1,0 +1,88 @@
+"""The command line: a table of commands, loaded when called, and one sentence for each failure."""
+
+import errno
+import os
+import sys
+from importlib import import_module
+
+from cyclopts import App
+from cyclopts.exceptions import CycloptsError
+
+from datafree import __version__
+
+HELP = """Distil a trained network into a smaller one without any training data.
+
+teacher file -> [datafree distill] -> student file + a run folder that says how it was made
+"""
+COMMANDS = {
+    "demo": "Train a teacher, throw the data away, distil: a student on screen in a minute.",
+    "pack": "Make a network file of weights, an architecture and an input description.",
+    "teach": "Train a teacher on labelled data.",
+    "reproduce": "Run a paper's experiment, and put our number beside its own.",
+    "evaluate": "Accuracy of a network, and agreement with another.",
+    "inspect": "Show a network file or a transfer set.",
+    "export-set": "Write a transfer set as an image folder, WebDataset shards or an .npz.",
+}
+# The flags of these depend on the recipe, so they are made when the command is called.
+RECIPE_COMMANDS = {
+    "distill": "Distil a teacher into a smaller student, without its data; the same line again resumes.",
+    "synthesize": "Make a transfer set from a teacher, without a student; the same line again resumes.",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status. Every foreseen failure ends in one sentence on standard error."""
+    tokens = sys.argv[1:] if arguments is None else arguments
+    try:
+        _say_that_it_starts(tokens)
+        _app(tokens)(tokens, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    except KeyboardInterrupt as error:
+        print(f"datafree: {error or 'stopped.'}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # as in `datafree inspect FILE | head`: whoever read along has gone, and needs no sentence
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, sys.stderr.fileno())
+        return 141
+    except (CycloptsError, ValueError, FloatingPointError, OSError) as error:
+        print(f"datafree: {_sentence(error)}", file=sys.stderr)
+        return 2 if isinstance(error, CycloptsError) else 1
+    return 0
+
+
+def _app(tokens: list[str]) -> App:
+    app = App(name="datafree", help=HELP, version=__version__, result_action="return_none", suppress_keyboard_interrupt=False)
+    for name, text in RECIPE_COMMANDS.items():
+        if tokens[:1] == [name]:
+            module = import_module(f"datafree.cli.{name}")
+            app.command(getattr(module, f"{name}_command")(tokens[1:]), name=name, help=text)
+        else:
+            app.command("datafree.cli.app:without_flags", name=name, help=text)
+    for name, text in COMMANDS.items():
+        module_name = name.replace("-", "_")
+        app.command(f"datafree.cli.{module_name}:{module_name}", name=name, help=text)
+    return app
+
+
+def _say_that_it_starts(tokens: list[str]) -> None:
+    """Before torch is loaded, which takes seconds: a command that takes longer says at once that it was understood."""
+    long = tokens[:1] and tokens[0] in ("distill", "synthesize", "teach") and not {"--help", "-h"} & {*tokens}
+    if long and os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts, one speaks
+        print(f"datafree {__version__}: {tokens[0]}, loading torch", file=sys.stderr, flush=True)
+
+
+def without_flags() -> None:
+    """Stands in the table of `datafree --help` for a command whose flags are made when it is called."""
+
+
+def _sentence(error: Exception) -> str:
+    from pydantic import ValidationError
+
+    from datafree.core.settings import explain
+
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"The disk is full ({error}); free some space and give the same line again."
+    # cyclopts wraps what pydantic says; the cause names the field.
+    cause = error if isinstance(error, ValidationError) else error.__cause__
+    return explain(cause) if isinstance(cause, ValidationError) else str(error)

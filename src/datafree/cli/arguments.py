@@ -1,0 +1,43 @@
+"""What several commands take."""
+
+from copy import copy
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from pydantic import create_model
+
+from datafree.core.settings import Settings
+
+Numbers = Annotated[tuple[float, ...], Parameter(consume_multiple=True)]
+Packages = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
+EvalData = Annotated[str | None, Parameter(name="--eval")]
+
+
+def shape_of(text: str) -> tuple[int, int, int]:
+    """`3x32x32` as numbers. Raises `ValueError`."""
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(part.isdigit() for part in parts):
+        raise ValueError(f"--inputs {text!r} is not CHANNELSxHEIGHTxWIDTH; write 1x32x32 or 3x224x224.")
+    channels, height, width = map(int, parts)
+    return channels, height, width
+
+
+def preset(settings: Settings) -> type[Settings]:
+    """A subclass of `settings`' class with its values as defaults, so that flags and help show those of the recipe."""
+    fields: dict[str, Any] = {}
+    for name, field in type(settings).model_fields.items():
+        field, value = copy(field), getattr(settings, name)
+        field.default = value
+        kind: Any = preset(value) if isinstance(value, Settings) else field.annotation
+        fields[name] = (Annotated[kind, Parameter(parse=False)] if name == "name" else kind, field)
+    return create_model(type(settings).__name__, __base__=type(settings), **fields)
+
+
+def flag_value(tokens: list[str], flag: str) -> str | None:
+    """The value of `flag` among `tokens`, in either form."""
+    for i, token in enumerate(tokens):
+        if token == flag and i + 1 < len(tokens):
+            return tokens[i + 1]
+        if token.startswith(f"{flag}="):
+            return token.partition("=")[2]
+    return None

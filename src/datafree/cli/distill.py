@@ -1,0 +1,126 @@
+"""`datafree distill`, whose flags are made for the recipe that it is called with."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+import datafree
+from datafree.cli.arguments import EvalData, Packages, flag_value, preset
+from datafree.core.distributed import launch_rank
+from datafree.core.runtime import Compile, Precision
+from datafree.engine.folder import is_finished
+from datafree.engine.method import Method
+from datafree.engine.plan import Plan
+from datafree.engine.recipe import Recipe
+from datafree.recipes import RECIPES, find_recipe, recipe_from
+from datafree.reports.record import outcome
+
+UNNAMED = "dfad-cifar10"  # whose flags are shown where no recipe is named
+
+
+def distill_command(tokens: list[str]) -> Callable[..., None]:
+    """The distill command with the flags and defaults of the recipe that `tokens` name."""
+    config = flag_value(tokens, "--config")
+    name = flag_value(tokens, "--recipe")
+    settings = _read_config(Path(config)) if config else {}
+    recipe = recipe_from(settings) if config else find_recipe(name or UNNAMED)
+    return _distill_with(recipe, settings, named=bool(name or config))
+
+
+def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Callable[..., None]:
+    student_default = settings.get("student", {}).get("architecture")
+    default_precision, default_seed = settings.get("precision", "auto"), settings.get("seed", 0)
+    default_compile = settings.get("compile", "off")
+
+    def command(
+        teacher: Path,
+        *,
+        student: str | None = student_default,
+        recipe_name: Annotated[str | None, Parameter(name="--recipe")] = None,
+        config: Path | None = None,
+        out: Path | None = None,
+        eval_data: EvalData = None,
+        method: Method | None = None,
+        plan: Plan | None = None,
+        device: str = "auto",
+        precision: Precision = default_precision,
+        seed: int = default_seed,
+        dry_run: bool = False,
+        tensorboard: bool = False,
+        budget: str | None = None,
+        compile: Compile = default_compile,
+        allow_code: Packages = (),
+    ) -> None:
+        """Distil a teacher into a smaller student, without its data; the same line again resumes.
+
+        The --method flags are those of the recipe's method: name a recipe to see them with its defaults.
+
+        Parameters
+        ----------
+        teacher
+            A network file; make one with datafree pack or datafree teach.
+        student
+            The student's architecture: a name of ours, or timm:NAME.
+        recipe_name
+            Named settings with their source; this or --config is needed.
+        config
+            The run.json of an earlier run, whose settings are taken.
+        out
+            The run's folder: log.csv, images, checkpoint, student.safetensors, run.json.
+        eval_data
+            Labelled data to report accuracy on; the student is never chosen by it.
+        method
+            Settings of the method.
+        plan
+            Settings of the training.
+        device
+            auto, cpu, cuda, cuda:1, ...
+        precision
+            fp32, or bf16 autocast; auto: bf16 on a GPU that has it, else fp32.
+        seed
+            Seed of everything random.
+        dry_run
+            Go once through every phase at the smallest size, then stop.
+        tensorboard
+            Also write TensorBoard event files into the run's folder.
+        budget
+            Wall time (90s, 20m, 1.5h) or images that the method makes (50000images): the recipe's rounds are stretched to it.
+        compile
+            Run the networks by torch.compile, in its mode of that name; worth its minute on long runs alone.
+        allow_code
+            Packages whose code may be imported and called to build the teacher.
+        """
+        if not named:
+            raise ValueError(f"Name a recipe with --recipe: {', '.join(RECIPES)}; or give --config RUN/run.json.")
+        if student is None or (out is None and not dry_run):
+            raise ValueError("A run needs " + ("--student NAME." if student is None else "a folder, --out RUN."))
+        given = recipe.changed(method, plan)
+        if dry_run:
+            datafree.dry_run(
+                teacher, student, given, eval_data=eval_data, device=device, precision=precision, seed=seed, quiet=True,
+                compile=compile, allow_code=allow_code,
+            )  # fmt: skip
+            print("dry run passed: synthesis, student steps, checkpoint, resume, evaluation and student file")
+            return
+        assert out is not None
+        before = is_finished(out)
+        datafree.distill(
+            teacher, student, recipe=given, out=out, eval_data=eval_data, device=device, precision=precision, seed=seed,
+            tensorboard=tensorboard, budget=budget, compile=compile, allow_code=allow_code,
+        )  # fmt: skip
+        if launch_rank()[0] == 0:
+            print("already " * before + "\n".join(outcome(out)))
+
+    command.__annotations__ |= {"method": preset(recipe.method) | None, "plan": preset(recipe.plan) | None}
+    return command
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        identity = json.loads(path.read_text(encoding="utf-8"))["identity"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not the run.json of a run ({error}); give one that datafree distill wrote.") from error
+    return dict(identity)

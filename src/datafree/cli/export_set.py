@@ -1,0 +1,22 @@
+"""`datafree export-set`."""
+
+from pathlib import Path
+from typing import Literal
+
+import datafree
+
+
+def export_set(file: Path, *, to: Literal["imagefolder", "webdataset", "npz"], out: Path) -> None:
+    """Write a transfer set for other training code: images in pixels with the teacher's soft labels beside them.
+
+    Parameters
+    ----------
+    file
+        A transfer set; its common name where it is in shards.
+    to
+        imagefolder: one folder a class and soft_labels.npz; webdataset: tar shards; npz: one file.
+    out
+        The folder or file to write.
+    """
+    found = datafree.export_set(file, to, out)
+    print(f"{out}: {len(found):,} images as {to}")

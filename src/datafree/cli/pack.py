@@ -1,0 +1,57 @@
+"""`datafree pack`."""
+
+import json
+from pathlib import Path
+
+import datafree
+from datafree.cli.arguments import Numbers, Packages, shape_of
+from datafree.core.spec import InputSpec
+
+
+def pack(
+    weights: Path,
+    *,
+    arch: str,
+    out: Path,
+    inputs: str | None = None,
+    mean: Numbers = (),
+    std: Numbers = (),
+    classes: int | None = None,
+    options: str = "{}",
+    allow_code: Packages = (),
+) -> None:
+    """Make a network file of weights, an architecture and an input description.
+
+    Parameters
+    ----------
+    weights
+        A .safetensors file, or a .pt/.pth/.th state dict (also nested under state_dict or model).
+    arch
+        A name of ours (resnet20, ...), timm:NAME, or package.module:factory.
+    out
+        The network file to write.
+    inputs
+        CHANNELSxHEIGHTxWIDTH of one input; timm's networks know theirs.
+    mean
+        Mean of each channel in [0, 1] pixels, taken off before the network.
+    std
+        Standard deviation of each channel in [0, 1] pixels, divided by.
+    classes
+        Number of classes; timm's networks know theirs.
+    options
+        Keyword arguments of the factory, as JSON.
+    allow_code
+        Packages whose code may be imported and called to build the network.
+    """
+    spec = None
+    if inputs:
+        spec = InputSpec(shape=shape_of(inputs), mean=mean or (0.0,), std=std or (1.0,))
+    elif mean or std:
+        raise ValueError("--mean and --std describe inputs whose shape is not given; pass --inputs CHANNELSxHEIGHTxWIDTH too.")
+    try:
+        keywords = json.loads(options)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"--options is not JSON ({error}); write it as '{{\"width\": 16}}'.") from error
+    packed = datafree.pack(weights, arch, spec, classes, keywords, allow_code)
+    packed.save(out)
+    print(f"{out}: {arch}, {packed.parameters:,} weights, inputs {packed.card.inputs}, {packed.card.classes} classes")

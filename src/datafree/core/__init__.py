@@ -1,0 +1,1 @@
+"""The ground: settings, inputs, files, state, devices, processes, modes."""

@@ -1,0 +1,61 @@
+"""What one input of a network looks like, and the way between pixels and network units."""
+
+from functools import lru_cache
+from typing import Annotated, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from datafree.core.settings import Settings
+
+Shape = tuple[int, int, int]  # channels, height, width
+Side = Annotated[int, Field(ge=1, le=65536)]
+
+
+class InputSpec(Settings):
+    """Shape and scaling of one input: `network units = (pixel / 255 - mean) / std`, channel by channel.
+
+    Everything inside the library is in network units, what the teacher was trained on; 8-bit pixels exist only in
+    files, previews and transfer sets. Raises `ValueError` where mean or std do not fit the channels.
+    """
+
+    shape: tuple[Side, Side, Side]
+    """Channels, height, width."""
+    mean: tuple[float, ...] = (0.0,)
+    """Mean of each channel, in [0, 1] pixels; one value serves all channels."""
+    std: tuple[float, ...] = (1.0,)
+    """Standard deviation of each channel, in [0, 1] pixels; one value serves all channels."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, self.shape[0]):
+                raise ValueError(f"{name} has {len(values)} values for {self.shape[0]} channels; give one, or one each")
+        if min(self.std) <= 0:
+            raise ValueError("std must be positive; pass 1 where inputs are not divided")
+        return self
+
+    def __str__(self) -> str:
+        return "x".join(map(str, self.shape))
+
+    def to_network(self, pixels: Tensor) -> Tensor:
+        """Pixels [B, C, H, W] (uint8 in 0..255, or float in 0..1) to float32 network units, on the same device."""
+        mean, std = _statistics(self, pixels.device)
+        scaled = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
+        return (scaled - mean) / std
+
+    def to_float_pixels(self, x: Tensor) -> Tensor:
+        """Network units [B, C, H, W] to pixels in [0, 1], neither rounded nor clipped."""
+        mean, std = _statistics(self, x.device)
+        return x * std + mean
+
+    def to_pixels(self, x: Tensor) -> Tensor:
+        """Network units [B, C, H, W] to uint8 pixels, rounded; what lies outside 0..255 is clipped."""
+        return (self.to_float_pixels(x) * 255).round_().clamp_(0, 255).to(torch.uint8)
+
+
+@lru_cache(maxsize=64)
+def _statistics(spec: InputSpec, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and std as [1, C or 1, 1, 1] on `device`, made once: a fresh tensor each call would wait for the GPU."""
+    return tuple(torch.tensor(v, device=device).view(1, -1, 1, 1) for v in (spec.mean, spec.std))  # type: ignore[return-value]

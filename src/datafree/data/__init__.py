@@ -1,0 +1,1 @@
+"""What a student looks at, and the labelled data that judges it."""

@@ -1,0 +1,117 @@
+"""Batched augmentation of tensors on their own device, one draw per image."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, NonNegativeInt
+from torch import Tensor
+
+from datafree.core.settings import Settings
+
+
+class Augmentation(Settings):
+    """How a student sees an image anew each time. Whatever is zero is not done."""
+
+    crop: NonNegativeInt = 0
+    """Random shift of each image by up to this many whole pixels; what comes in is zero."""
+    shift: float = Field(0.0, ge=0, lt=1)
+    """Most shift of an image, as a share of its side."""
+    scale: float = Field(0.0, ge=0, lt=1)
+    """Most change of size, as a share."""
+    degrees: float = Field(0.0, ge=0, le=180)
+    """Most rotation, in degrees."""
+    flip: bool = False
+    """Mirror left to right at random; for objects, not for digits."""
+    jitter: float = Field(0.0, ge=0, lt=1)
+    """Most change of contrast, and of brightness, as a share of the image's own contrast."""
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """`x` [B, C, H, W] in network units, each image changed by its own draw."""
+        if self.crop:
+            x = random_crop(x, self.crop, generator)
+        if self.shift or self.scale or self.degrees:
+            x = random_affine(x, self.shift, self.scale, self.degrees, generator)
+        if self.flip:
+            x = random_flip(x, generator)
+        return random_jitter(x, self.jitter, generator) if self.jitter else x
+
+
+def random_crop(x: Tensor, pad: int, generator: torch.Generator) -> Tensor:
+    """Shift each image [B, C, H, W] by up to `pad` pixels in each direction; what comes in is zero."""
+    batch, _, height, width = x.shape
+    padded = F.pad(x, (pad, pad, pad, pad))
+    shifts = torch.randint(0, 2 * pad + 1, (2, batch, 1), generator=generator, device=x.device)
+    rows = shifts[0] + torch.arange(height, device=x.device)
+    columns = shifts[1] + torch.arange(width, device=x.device)
+    images = torch.arange(batch, device=x.device)[:, None, None]
+    return padded[images, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def random_roll(x: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Shift all images [B, C, H, W] together by one draw of up to `most` pixels in each direction, round the edges."""
+    if not most:
+        return x
+    shifts = torch.randint(-most, most + 1, (2,), generator=generator, device=x.device)
+    for dim in (2, 3):
+        x = x.index_select(dim, (torch.arange(x.shape[dim], device=x.device) - shifts[dim - 2]) % x.shape[dim])
+    return x
+
+
+def random_affine(x: Tensor, shift: float, scale: float, degrees: float, generator: torch.Generator) -> Tensor:
+    """Shift, scale and rotate each image [B, C, H, W] at random, bilinearly; what comes in is zero.
+
+    `shift` is the most in each direction as a share of the side, `scale` the most the size changes by as a share
+    (0.1: from 0.9 to 1.1 times), `degrees` the most it turns.
+    """
+    batch, _, height, width = x.shape
+    draws = torch.rand(4, batch, generator=generator, device=x.device) * 2 - 1
+    angle, size = draws[0] * math.radians(degrees), 1 + draws[1] * scale
+    cosine, sine, ratio = angle.cos() / size, angle.sin() / size, height / width
+    # Rows of the inverse map in grid_sample's units, where a side is 2 long; `ratio` keeps a turn rigid off the square.
+    rows = [cosine, -sine * ratio, 2 * shift * draws[2], sine / ratio, cosine, 2 * shift * draws[3]]
+    grid = F.affine_grid(torch.stack(rows, dim=1).view(batch, 2, 3), list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def random_zoom(x: Tensor, smallest: float, generator: torch.Generator) -> Tensor:
+    """A random part of each image [B, C, H, W], mirrored half of the time, resized to the whole, bilinearly.
+
+    The part's area is from `smallest` to 1 of the image's, its sides' ratio from 3:4 to 4:3.
+    """
+    batch = len(x)
+    area, ratio, across, down, mirrored = torch.rand(5, batch, generator=generator, device=x.device)
+    area, stretch = smallest + (1 - smallest) * area, torch.exp((2 * ratio - 1) * math.log(4 / 3) / 2)
+    width, height = (area.sqrt() * stretch).clamp_max(1), (area.sqrt() / stretch).clamp_max(1)
+    zero, sign = torch.zeros_like(area), (mirrored < 0.5).to(x.dtype) * 2 - 1
+    rows = [sign * width, zero, (2 * across - 1) * (1 - width), zero, height, (2 * down - 1) * (1 - height)]
+    grid = F.affine_grid(torch.stack(rows, dim=1).view(batch, 2, 3), list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def random_part(x: Tensor, masks: Tensor, zoom: float, flip: bool, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A random part of each image [B, C, H, W] and of its mask [B, H, W], enlarged to the whole by up to 1 + `zoom`.
+
+    Images bilinearly, masks to the nearest label; with `flip`, mirrored left to right half of the time.
+    """
+    size, across, down, mirrored = torch.rand(4, len(x), generator=generator, device=x.device)
+    share, zero = 1 / (1 + zoom * size), torch.zeros_like(size)
+    sign = torch.where(mirrored < 0.5, -1.0, 1.0) if flip else torch.ones_like(size)
+    rows = [sign * share, zero, (2 * across - 1) * (1 - share), zero, share, (2 * down - 1) * (1 - share)]
+    grid = F.affine_grid(torch.stack(rows, dim=1).view(-1, 2, 3), list(x.shape), align_corners=False)
+    images = F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    labels = F.grid_sample(masks[:, None].float(), grid, mode="nearest", padding_mode="border", align_corners=False)
+    return images, labels[:, 0].to(masks.dtype)
+
+
+def random_flip(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror each image [B, C, H, W] left to right with probability one half."""
+    mirrored = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < 0.5
+    return torch.where(mirrored, x.flip(3), x)
+
+
+def random_jitter(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Change contrast and brightness of each image [B, C, H, W], about its mean and by shares of its deviation."""
+    draws = (torch.rand(2, len(x), 1, 1, 1, generator=generator, device=x.device) * 2 - 1) * strength
+    deviation, mean = torch.std_mean(x, dim=(1, 2, 3), keepdim=True)
+    return (x - mean) * (1 + draws[0]) + mean + draws[1] * deviation

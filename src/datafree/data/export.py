@@ -1,0 +1,113 @@
+"""Transfer sets in other people's formats: images in pixels with the teacher's soft labels beside them."""
+
+import io
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from datafree.core.files import replace_atomically
+from datafree.data.sets import TransferSet, as_uint8
+
+TAR_IMAGES = 10_000  # images in one WebDataset shard
+
+
+def soft_labels(found: TransferSet) -> Tensor:
+    """The teacher's probabilities [N, classes], float32, else the targets that the images were made for.
+
+    Raises `ValueError` where the set has neither.
+    """
+    if found.logits:
+        return torch.cat(found.logits).float().softmax(1)
+    if found.targets:
+        return torch.cat(found.targets).float()
+    raise ValueError("The set has neither logits nor targets; make it with --logits, the default.")
+
+
+def to_npz(found: TransferSet, out: Path) -> None:
+    """One `.npz`: `images` uint8 [N, H, W] or [N, H, W, C], `labels` (the likeliest class), `soft_labels` [N, classes]."""
+    images = np.stack([image for image, _ in _pairs(found)])
+    soft = soft_labels(found)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez(file, images=images, labels=soft.argmax(1).numpy(), soft_labels=soft.numpy())
+
+    replace_atomically(out, write)
+
+
+def to_imagefolder(found: TransferSet, out: Path) -> None:
+    """A folder with one folder a class (the teacher's likeliest), PNG inside, and `soft_labels.npz` beside them: `names`
+    and `soft_labels` [N, classes], row by row. Raises `ValueError` for a folder that is not empty.
+    """
+    _refuse_full(out)
+    soft = soft_labels(found)
+    digits = len(str(soft.shape[1] - 1))
+    names = []
+    for i, (image, row) in enumerate(_pairs(found)):
+        name = f"{int(row.argmax()):0{digits}}/{i:08}.png"
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(out / name)
+        names.append(name)
+    np.savez(out / "soft_labels.npz", names=np.array(names), soft_labels=soft.numpy())
+
+
+def to_webdataset(found: TransferSet, out: Path) -> None:
+    """A folder of WebDataset shards `set-000000.tar`: for each image KEY.png, KEY.cls (the likeliest class) and KEY.npy (the
+    soft label, float32). Raises `ValueError` for a folder that is not empty.
+    """
+    _refuse_full(out)
+    out.mkdir(parents=True, exist_ok=True)
+    pairs = enumerate(_pairs(found))
+    for first in range(0, len(found), TAR_IMAGES):
+        count = min(TAR_IMAGES, len(found) - first)
+
+        def write(temporary: Path, count: int = count) -> None:
+            with tarfile.open(temporary, "w") as tar:
+                for _ in range(count):
+                    i, (image, row) = next(pairs)
+                    for suffix, content in (("png", _png(image)), ("cls", str(int(row.argmax())).encode()), ("npy", _npy(row))):
+                        member = tarfile.TarInfo(f"{i:08}.{suffix}")
+                        member.size = len(content)
+                        tar.addfile(member, io.BytesIO(content))
+
+        replace_atomically(out / f"set-{first // TAR_IMAGES:06}.tar", write)
+
+
+FORMATS: dict[str, Callable[[TransferSet, Path], None]] = {
+    "imagefolder": to_imagefolder,
+    "webdataset": to_webdataset,
+    "npz": to_npz,
+}
+
+
+def _pairs(found: TransferSet) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Each image as uint8 [H, W] or [H, W, C] with its soft label, one at a time."""
+    soft = soft_labels(found).numpy()
+    first = 0
+    for part in found.pixels:
+        for image, row in zip(part, soft[first : first + len(part)], strict=True):
+            array = as_uint8(image).permute(1, 2, 0).numpy()
+            yield (array[..., 0] if array.shape[2] == 1 else array), row
+        first += len(part)
+
+
+def _refuse_full(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} is not an empty folder; name a new one.")
+
+
+def _png(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def _npy(row: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, row)
+    return buffer.getvalue()

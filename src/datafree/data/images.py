@@ -1,0 +1,95 @@
+"""Images from files, and grids of images into files; 8-bit pixels [N, C, H, W] throughout."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
+
+
+def fit(pixels: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Pixels [N, C, H, W], uint8, as the network's (C, H, W): resized (bilinear, antialiased), gray and colour converted."""
+    channels, *size = shape
+    if pixels.shape[1] == 1 and channels > 1:
+        pixels = pixels.expand(-1, channels, -1, -1)
+    elif pixels.shape[1] == 3 and channels == 1:
+        weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # ITU-R BT.601 luma
+        pixels = (pixels.float() * weights).sum(1, keepdim=True).round_().to(torch.uint8)
+    elif pixels.shape[1] != channels:
+        raise ValueError(f"The images have {pixels.shape[1]} channels and the network takes {channels}; convert them first.")
+    if list(pixels.shape[2:]) == size:
+        return pixels.contiguous()
+    resized = [
+        F.interpolate(part.float(), size=size, mode="bilinear", antialias=True).round_().clamp_(0, 255).to(torch.uint8)
+        for part in pixels.split(4096)
+    ]
+    return torch.cat(resized)
+
+
+def fit_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks [N, H, W], uint8, at another size, each pixel the nearest one's label."""
+    if tuple(masks.shape[1:]) == size:
+        return masks
+    return F.interpolate(masks[:, None], size=size, mode="nearest-exact")[:, 0]
+
+
+def read_mask(path: Path) -> Tensor:
+    """A mask file as labels uint8 [H, W]: its gray values, or the numbers of its palette. Raises `ValueError`."""
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("L", "P", "1"):
+                raise ValueError(f"{path} is a {image.mode} image; a mask has one number a pixel, as gray value or palette.")
+            return torch.from_numpy(np.array(image, dtype=np.uint8))
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"{path} is not an image that can be read ({error}); remove or replace it.") from error
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` file. Raises `ValueError` where it is none, or holds Python objects."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist; name a file that does.") from None
+    except (ValueError, OSError, EOFError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is not a plain .npz of arrays ({error}); write one with numpy.savez(path, images=..., labels=...)."
+        ) from error
+
+
+def npz_pixels(arrays: dict[str, np.ndarray], path: Path) -> Tensor:
+    """The `images` of an `.npz`, uint8 [N, H, W] or [N, H, W, C], as [N, C, H, W]."""
+    images = arrays.get("images")
+    if images is None or images.dtype != np.uint8 or images.ndim not in (3, 4) or len(images) == 0:
+        seen = "none" if images is None else f"{images.dtype} {list(images.shape)}"
+        raise ValueError(f"{path} needs an array `images`, uint8 [N, H, W] or [N, H, W, C]; seen: {seen}.")
+    pixels = torch.from_numpy(images)
+    return pixels[:, None] if images.ndim == 3 else pixels.permute(0, 3, 1, 2)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Every image file below `folder`, sorted by path. Raises `ValueError` where there is none."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise ValueError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}); name the folder that does.")
+    return files
+
+
+def read_files(files: Sequence[Path], shape: tuple[int, int, int] | None = None) -> Tensor:
+    """Image files as one uint8 tensor [N, C, H, W], each fitted to `shape`, or to the first file's own shape."""
+    rows = []
+    for path in files:
+        try:
+            with Image.open(path) as image:
+                pixels = torch.from_numpy(np.array(image.convert("L" if image.mode in ("1", "L") else "RGB")))
+        except (UnidentifiedImageError, OSError) as error:
+            raise ValueError(f"{path} is not an image that can be read ({error}); remove or replace it.") from error
+        row = pixels[None, None] if pixels.dim() == 2 else pixels.permute(2, 0, 1)[None]
+        shape = shape or (row.shape[1], row.shape[2], row.shape[3])
+        rows.append(fit(row, shape))
+    return torch.cat(rows)

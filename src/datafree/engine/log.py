@@ -1,0 +1,103 @@
+"""The run log: `log.csv`, the progress that a person sees, TensorBoard where asked for."""
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from datafree.core.distributed import is_main
+from datafree.core.files import write_text
+from datafree.engine.progress import Progress
+
+
+class RunLog:
+    """Writes what a run measures, and shows it. Lines after `start` are dropped: those rounds are run again. Of several
+    processes only rank 0 writes and prints.
+
+    `unit` is what a person calls a round. A name with a slash (`kept/3`, one of many) is written, but not shown.
+    """
+
+    def __init__(
+        self, path: Path, rounds: int, start: int, quiet: bool = False, tensorboard: bool = False, unit: str = "round"
+    ):
+        self.path = path
+        self.progress = Progress(rounds, start, unit, quiet or not is_main())
+        self.rows = [row for row in _read(path) if int(row["round"]) <= start]
+        self._file: io.TextIOWrapper | None = None
+        self._columns: list[str] = []
+        self._images = float(self.rows[-1].get("images", 0)) if self.rows else 0.0  # at the line before
+        self._board = _board(path.parent) if tensorboard and is_main() else None
+        if is_main() and self.rows:
+            self._open(list(dict.fromkeys(name for row in self.rows for name in row)), self.rows)
+        elif is_main():
+            path.unlink(missing_ok=True)
+
+    def write(self, round_: int, values: Mapping[str, float]) -> None:
+        """One line of the log: the round and the means since the last line."""
+        if not is_main():
+            return
+        row = {"round": str(round_), **{name: f"{value:.8g}" for name, value in values.items()}}
+        self.rows.append(row)
+        if set(row) - set(self._columns):
+            self._open(list(dict.fromkeys([*self._columns, *row])), self.rows)
+        else:
+            csv.DictWriter(self._handle(), self._columns, lineterminator="\n").writerow(row)
+        self._handle().flush()
+        if self._board:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, round_)
+        images = values.get("images", self._images)
+        shown = {name: value for name, value in values.items() if name not in ("images", "wall_s") and "/" not in name}
+        self.progress.show(round_, shown, images - self._images)
+        self._images = images
+
+    def best(self, name: str) -> float | None:
+        """The largest value ever logged under `name`."""
+        values = [float(row[name]) for row in self.rows if row.get(name)]
+        return max(values) if values else None
+
+    def close(self) -> None:
+        """End the progress line and close the files."""
+        self.progress.close()
+        if self._file:
+            self._file.close()
+        if self._board:
+            self._board.close()
+
+    def _handle(self) -> io.TextIOWrapper:
+        assert self._file is not None
+        return self._file
+
+    def _open(self, columns: list[str], rows: list[dict[str, str]]) -> None:
+        """Write the file anew, with these columns, and leave it open for more."""
+        if self._file:
+            self._file.close()
+        self._columns = columns
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.path, text.getvalue())
+        self._file = self.path.open("a", encoding="utf-8", newline="")
+
+
+def seconds_of(path: Path) -> list[float]:
+    """Seconds between the lines of a log, from the start of its run to the last line."""
+    times = [float(row["wall_s"]) for row in _read(path)]
+    return [end - start for start, end in zip([0.0, *times], times, strict=False)]
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    whole = path.read_text(encoding="utf-8").rpartition("\n")[0]  # a kill may have cut the last line
+    return [{key: value for key, value in row.items() if value} for row in csv.DictReader(io.StringIO(whole))]
+
+
+def _board(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError("TensorBoard is not installed; pip install 'datafree[tensorboard]', or leave it out.") from error
+    return SummaryWriter(folder / "tensorboard")  # type: ignore[no-untyped-call]

@@ -1,0 +1,27 @@
+"""How a student looks at images and at the teacher's answers to them: augmentation, and the distillation loss."""
+
+import torch.nn.functional as F
+from pydantic import PositiveFloat
+from torch import Tensor
+
+from datafree.core.settings import Settings
+from datafree.data.augment import Augmentation
+
+
+class Look(Settings):
+    """How the student sees an image in its steps; the teacher is asked about the same."""
+
+    temperature: PositiveFloat = 20.0
+    """Softens both networks' logits; the loss is scaled by its square."""
+    augment: Augmentation = Augmentation()
+    """How an image changes each time it is seen."""
+
+
+def kd(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Knowledge distillation (Hinton et al., arXiv 1503.02531): T^2 KL(teacher / T || student / T).
+
+    Both are raw logits with the classes in dim 1; mean over batch and positions, in fp32.
+    """
+    log_q = F.log_softmax(student.float() / temperature, dim=1)
+    log_p = F.log_softmax(teacher.float() / temperature, dim=1)
+    return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1).mean() * temperature**2

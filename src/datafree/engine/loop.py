@@ -1,0 +1,161 @@
+"""The student's training loop, the only one of the library: rounds of synthesis and student steps."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from datafree.core.distributed import any_rank, is_main, mean_buffers, parallel
+from datafree.core.runtime import Runtime
+from datafree.core.state import Stateful
+from datafree.data.drawing import save_grid, save_picture
+from datafree.data.pool import Pool
+from datafree.engine.folder import RunDir, refuse_non_finite
+from datafree.engine.interrupts import Interrupted, stoppable
+from datafree.engine.log import RunLog
+from datafree.engine.method import Problem, Synthesizer
+from datafree.engine.plan import Plan
+from datafree.engine.preparation import prepare
+
+GRID_IMAGES = 64
+
+
+@dataclass
+class Clock:
+    """Where a run stands: the round, and the seconds it has cost over all its sessions."""
+
+    round: int = 0
+    before: dict[str, float] = field(default_factory=lambda: {"wall": 0.0, "cpu": 0.0})
+    began: tuple[float, float] = field(default_factory=lambda: (time.monotonic(), time.process_time()))
+
+    def seconds(self) -> dict[str, float]:
+        """Wall and CPU seconds so far."""
+        wall, cpu = time.monotonic() - self.began[0], time.process_time() - self.began[1]
+        return {"wall": self.before["wall"] + wall, "cpu": self.before["cpu"] + cpu}
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that one run needs; `evaluate` names scores of a student and `draw` lays out the newest images as pictures
+    and how many stand in a row (None: as square as it gets); both only report.
+    """
+
+    problem: Problem
+    synthesizer: Synthesizer
+    plan: Plan
+    runtime: Runtime
+    folder: RunDir
+    evaluate: Callable[[nn.Module], dict[str, float]] | None = None
+    draw: Callable[[Tensor], tuple[Tensor, int | None]] = lambda pixels: (pixels, None)
+    quiet: bool = False
+    tensorboard: bool = False
+    seconds: float | None = None  # of wall time, after which the run ends with the round that it is in
+    slices: int | None = None  # most slices of preparation, where a run is only measured
+
+    def last(self, clock: Clock) -> bool:
+        """Whether the run is at its end."""
+        late = self.seconds is not None and clock.seconds()["wall"] >= self.seconds
+        return clock.round >= self.plan.rounds or late
+
+
+def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
+    """Train the student for `plan.rounds` rounds, from the folder's checkpoint where there is one.
+
+    Returns the student to keep (the averaged one where the plan averages), the clock and the closed log. Raises
+    `Interrupted` after saving when asked to stop, and `FloatingPointError` where a loss is no longer finite.
+    """
+    plan, runtime, synthesizer, student = job.plan, job.runtime, job.synthesizer, job.problem.student
+    optimizer = _optimizer(plan, [*student.parameters(), *synthesizer.student_parameters()])
+    optimizers = (optimizer, *synthesizer.optimizers())
+    initial = [[group["lr"] for group in each.param_groups] for each in optimizers]
+    average = _average(plan, student)
+    pool = Pool(job.problem.inputs, plan.pool_size, runtime.device, synthesizer.reads_targets)
+    parts: dict[str, Stateful] = {"student": student, "optimizer": optimizer, "pool": pool, "runtime": runtime}
+    parts |= {"average": average} if average else {}
+    parts |= {f"method.{name}": part for name, part in synthesizer.state().items()}
+
+    clock = Clock()
+    clock.round, spent = job.folder.restore(parts)
+    clock.before |= spent
+    prepare(synthesizer, runtime, job.folder, parts, job.quiet, clock.seconds, job.slices)
+    log = RunLog(job.folder.log, plan.rounds, clock.round, job.quiet, job.tensorboard)
+    kept, learner = average.module if average else student, runtime.compiled(parallel(student))
+    student.train()
+    with stoppable() as stop, contextlib.closing(log):
+        (last,) = any_rank(job.last(clock))
+        while not last:
+            _set_rates(optimizers, initial, plan.rate(clock.round))
+            if not plan.synthesis_rounds or clock.round < plan.synthesis_rounds:
+                fresh = synthesizer.synthesize(plan.images())
+                runtime.counters.images += len(fresh.x)
+                pool.add(fresh)
+            if clock.round >= plan.warmup:
+                for batch in pool.batches(plan.steps, plan.batch, runtime.random):
+                    with runtime.autocast():
+                        loss = synthesizer.loss(learner, batch)
+                    runtime.minimize(loss, optimizer)
+                    runtime.note("student_loss", loss)
+                    if average:
+                        average.update_parameters(student)
+            clock.round += 1
+            log.progress.advance(clock.round)
+            mean_buffers(student)
+            mean_buffers(kept)
+            last, stopping = any_rank(job.last(clock), stop.is_set())
+            _after_round(job, clock, log, kept, pool, parts, last, stopping)
+    return kept, clock, log
+
+
+def _after_round(
+    job: Job, clock: Clock, log: RunLog, kept: nn.Module, pool: Pool, parts: dict[str, Stateful], last: bool, stopping: bool
+) -> None:
+    """What is due between two rounds: log, evaluation, grid, checkpoint. Only here does a run wait for the device."""
+    plan = job.plan
+
+    def due(every: int) -> bool:
+        return last or (every > 0 and clock.round % every == 0)
+
+    if due(plan.log_every) or due(plan.save_every) or due(plan.eval_every) or stopping:
+        values = job.runtime.drain()
+        refuse_non_finite(values, clock.round)
+        if job.evaluate and is_main() and due(plan.eval_every):
+            values |= job.evaluate(kept)
+        if values or due(plan.log_every):
+            log.write(clock.round, values | {"images": job.runtime.totals()["images"], "wall_s": clock.seconds()["wall"]})
+    if is_main() and due(plan.grid_every):
+        pictures, columns = job.draw(pool.newest(GRID_IMAGES))
+        save_grid(pictures, job.folder.images / f"round-{clock.round:06}.png", columns)
+        for name, picture in job.synthesizer.pictures().items():
+            save_picture(picture, job.folder.images / f"{name}.png")
+    if due(plan.save_every) or stopping:
+        # A step may break the weights after a loss that was fine; such a checkpoint would bury the good one.
+        norm = torch.nn.utils.get_total_norm(job.problem.student.parameters())
+        refuse_non_finite({"norm of the student's weights": norm.item()}, clock.round)
+        job.folder.save(clock.round, clock.seconds(), parts)
+    if stopping and not last:
+        where = f"round {clock.round} of {plan.rounds}, saved in {job.folder.path}"
+        raise Interrupted(f"Stopped after {where}; the same line resumes.")
+
+
+def _average(plan: Plan, student: nn.Module) -> AveragedModel | None:
+    if not plan.ema_decay:
+        return None
+    return AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(plan.ema_decay), use_buffers=True)
+
+
+def _optimizer(plan: Plan, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    weights = [weight for weight in parameters if weight.requires_grad]
+    if plan.optimizer == "adam":
+        return torch.optim.Adam(weights, plan.lr, weight_decay=plan.weight_decay, fused=True)
+    return torch.optim.SGD(weights, plan.lr, plan.momentum, weight_decay=plan.weight_decay, fused=True)
+
+
+def _set_rates(optimizers: tuple[torch.optim.Optimizer, ...], initial: list[list[float]], rate: float) -> None:
+    """Learning rates as a function of the round alone, so that nothing of a schedule needs saving."""
+    for optimizer, starts in zip(optimizers, initial, strict=True):
+        for group, start in zip(optimizer.param_groups, starts, strict=True):
+            group["lr"] = start * rate

@@ -1,0 +1,52 @@
+"""The work that comes before a method's first input, slice by slice, so that a kill costs a minute of it."""
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+
+from datafree.core.distributed import any_rank
+from datafree.core.runtime import Runtime
+from datafree.core.state import Stateful
+from datafree.engine.folder import RunDir, refuse_non_finite
+from datafree.engine.interrupts import Interrupted, stoppable
+from datafree.engine.log import RunLog
+from datafree.engine.method import Synthesizer
+
+SAVE_EVERY = 60.0  # seconds
+PREPARATION = "preparation.csv"  # its log, in the run's folder
+
+
+def prepare(
+    synthesizer: Synthesizer,
+    runtime: Runtime,
+    run: RunDir,
+    parts: Mapping[str, Stateful],
+    quiet: bool,
+    seconds: Callable[[], Mapping[str, float]] = dict,
+    slices: int | None = None,
+) -> None:
+    """Do what is left of it, log it in `preparation.csv`, and save `parts` as of before round 0, at least at the end.
+
+    At most `slices` slices are done, where such a number is given.
+
+    Raises `Interrupted` after saving when asked to stop, and `FloatingPointError` where what was noted is not finite.
+    """
+    done, total = synthesizer.preparation()
+    total = total if slices is None else min(total, done + slices)
+    if done == total:
+        return
+    log, saved = RunLog(run.path / PREPARATION, total, done, quiet, unit="slice"), time.monotonic()
+    began = saved
+    with stoppable() as stop, contextlib.closing(log):
+        while done < total:
+            synthesizer.prepare()
+            done += 1
+            values = runtime.drain()
+            refuse_non_finite(values, done)
+            log.write(done, values | {"wall_s": time.monotonic() - began})
+            due, stopping = any_rank(time.monotonic() - saved > SAVE_EVERY, stop.is_set())
+            if done == total or stopping or due:
+                run.save(0, seconds(), parts)
+                saved = time.monotonic()
+            if stopping:
+                raise Interrupted(f"Stopped before the first image, saved in {run.path}; the same line resumes.")

@@ -1,0 +1,146 @@
+"""Training on labels, of a teacher: the settings, and the loop over epochs."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from datafree.core.modes import fastest_layout
+from datafree.core.runtime import Runtime
+from datafree.core.settings import Settings
+from datafree.core.spec import InputSpec
+from datafree.core.state import Stateful
+from datafree.data.augment import random_crop, random_flip, random_part
+from datafree.data.labelled import Labelled
+from datafree.engine.folder import RunDir
+from datafree.engine.interrupts import Interrupted, stoppable
+
+SAVE_EVERY = 60.0  # seconds
+
+
+class Training(Settings):
+    """How a network is trained on labels: SGD with Nesterov momentum, a falling rate, crop and flip."""
+
+    epochs: PositiveInt = 20
+    """Passes over the data."""
+    batch: PositiveInt = 128
+    """Images in a step."""
+    lr: PositiveFloat = 0.05
+    """Highest learning rate."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Momentum of SGD."""
+    weight_decay: NonNegativeFloat = 5e-4
+    """L2 penalty on the weights."""
+    schedule: Literal["cosine", "one-cycle"] = "cosine"
+    """cosine falls from the start; one-cycle rises over the first 30 % of the steps, then falls."""
+    crop: NonNegativeInt | None = None
+    """Random shift by up to this many pixels; left out: 4 for colour images, 0 for gray ones."""
+    zoom: NonNegativeFloat = 1.0
+    """Random part of an image with a label a pixel, enlarged by up to 1 + this; it takes the place of crop there."""
+    focal: NonNegativeFloat = 0.0
+    """Exponent gamma of the focal loss (arXiv 1708.02002), which turns to hard pixels; 0: cross-entropy."""
+    flip: bool | None = None
+    """Mirror images left to right at random; left out: colour images only (gray ones are often digits and letters)."""
+
+
+def measured_inputs(data: Labelled, shape: tuple[int, int, int] | None = None) -> InputSpec:
+    """Input description of `data`: its own shape, or `shape`, with each channel's mean and standard deviation."""
+    sums = [(part.double().sum((0, 2, 3)), part.double().square().sum((0, 2, 3))) for part in data.pixels.split(4096)]
+    count = data.pixels[:, 0].numel()
+    mean = torch.stack([first for first, _ in sums]).sum(0) / count
+    std = (torch.stack([second for _, second in sums]).sum(0) / count - mean.square()).clamp_min(0).sqrt()
+    own = data.pixels.shape
+    means, stds = (
+        [round(value / 255, 4) for value in values.tolist()] for values in (mean, std.clamp_min(0.255))
+    )  # a constant channel is not divided by 0
+    if shape and shape[0] != own[1]:
+        means, stds = [sum(means) / len(means)], [sum(stds) / len(stds)]
+    return InputSpec(shape=shape or (own[1], own[2], own[3]), mean=tuple(means), std=tuple(stds))
+
+
+def train(
+    network: nn.Module,
+    data: Labelled,
+    inputs: InputSpec,
+    training: Training,
+    runtime: Runtime,
+    tell: Callable[[int, float], None] = lambda epoch, loss: None,
+    run: RunDir | None = None,
+) -> nn.Module:
+    """Train `network` in place by cross-entropy, or focal loss, and return it in eval mode.
+
+    `tell(epoch, mean loss)` hears of progress. `run` is a folder to go on from, where it is saved about once a minute.
+    Raises `FloatingPointError` where the loss becomes NaN, and with a folder `Interrupted` after saving when asked to stop.
+    """
+    network = fastest_layout(network.to(runtime.device)).train()
+    optimizer = torch.optim.SGD(
+        network.parameters(), training.lr, training.momentum, weight_decay=training.weight_decay, nesterov=training.momentum > 0
+    )
+    pixels, labels = data.pixels.to(runtime.device), data.labels.to(runtime.device)
+    steps = -(-len(pixels) // training.batch) * training.epochs
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    if training.schedule == "one-cycle":
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.lr, total_steps=steps, cycle_momentum=False)
+    else:
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer, "schedule": schedule, "runtime": runtime}
+    first, saved = run.restore(parts)[0] if run else 0, time.monotonic()
+    with stoppable() if run else contextlib.nullcontext() as stop:
+        for epoch in range(first, training.epochs):
+            for rows in _shuffled(len(pixels), training.batch, runtime):
+                x, y = _augmented(inputs.to_network(pixels[rows]), labels[rows], training, runtime)
+                with runtime.autocast():
+                    answer = network(x)
+                loss = focal(answer, y, training.focal, data.void)
+                runtime.minimize(loss, optimizer)
+                runtime.note("loss", loss)
+                schedule.step()
+            value = runtime.drain()["loss"]
+            if value != value:
+                raise FloatingPointError(f"The loss became NaN in epoch {epoch + 1}; lower --lr.")
+            asked = stop is not None and stop.is_set()
+            if run and (asked or time.monotonic() - saved > SAVE_EVERY):
+                run.save(epoch + 1, {}, parts)
+                saved = time.monotonic()
+            tell(epoch + 1, value)
+            if run and asked and epoch + 1 < training.epochs:
+                raise Interrupted(f"Stopped after epoch {epoch + 1}, saved in {run.path}; the same line resumes.")
+    return network.eval()
+
+
+def _shuffled(size: int, batch: int, runtime: Runtime) -> Iterator[Tensor]:
+    order = torch.randperm(size, generator=runtime.random, device=runtime.device)
+    return iter(part for part in order.split(batch) if len(part) > 1)  # batch norm cannot train on one image
+
+
+def _augmented(x: Tensor, y: Tensor, training: Training, runtime: Runtime) -> tuple[Tensor, Tensor]:
+    """Images with their labels; where those are masks they change together, by zoom and flip."""
+    colour = x.shape[1] == 3
+    flip = colour if training.flip is None else training.flip
+    if y.dim() > 1:
+        return random_part(x, y, training.zoom, flip, runtime.random)
+    crop = (4 if colour else 0) if training.crop is None else training.crop
+    if crop:
+        x = random_crop(x, crop, runtime.random)
+    return (random_flip(x, runtime.random) if flip else x), y
+
+
+def focal(logits: Tensor, labels: Tensor, gamma: float, void: int | None = None) -> Tensor:
+    """Focal loss (Lin et al., arXiv 1708.02002, eq. 4): -(1 - p)^gamma log p of the label's probability p, in fp32.
+
+    Logits [B, classes, ...] with labels [B, ...]; mean over those that are not `void`. With gamma 0 it is cross-entropy.
+    """
+    ignored = _NO_LABEL if void is None else void
+    if not gamma:
+        return F.cross_entropy(logits.float(), labels.long(), ignore_index=ignored)
+    loss = F.cross_entropy(logits.float(), labels.long(), ignore_index=ignored, reduction="none")
+    known = (labels != ignored).to(loss.dtype)
+    return ((1 - torch.exp(-loss)) ** gamma * loss * known).sum() / known.sum().clamp_min(1)
+
+
+_NO_LABEL = -100  # torch's own default

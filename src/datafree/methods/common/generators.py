@@ -1,0 +1,145 @@
+"""Generators: noise z [B, latent] to inputs [B, C, H, W] in network units or pixels; `GENERATORS` names them."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from datafree.core.modes import fastest_layout
+from datafree.core.runtime import Runtime
+from datafree.core.settings import Settings
+from datafree.core.spec import Shape
+
+
+class Doubling(nn.Conv2d):
+    """Nearest x2 upsampling and a 3x3 convolution with padding 1, in one pass.
+
+    The pair equals one transposed 4x4 convolution of stride 2 and padding 1, whose kernel is the flipped 3x3 kernel spread
+    over a 2x2 box: the same function and gradients up to rounding, on a quarter of the positions. The weight stays the
+    3x3 kernel, with `nn.Conv2d`'s default initialisation.
+    """
+
+    def __init__(self, inside: int, outside: int):
+        super().__init__(inside, outside, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = F.pad(self.weight.flip(2, 3).transpose(0, 1), (1, 1, 1, 1))
+        rows = kernel[:, :, 1:] + kernel[:, :, :-1]
+        return F.conv_transpose2d(x, rows[..., 1:] + rows[..., :-1], self.bias, stride=2, padding=1)
+
+
+class UpsampleGenerator(nn.Module):
+    """DFAD's generator A: two doublings from a quarter of the size.
+
+    The output passes a batch norm without weights, so it lives in the teacher's normalised space whatever the teacher's
+    mean and std are; with `pixels` it is a sigmoid instead, so [0, 1] pixels, as in CMI (arXiv 2105.08584). `width` is the
+    channels of the first convolutions (128 in both papers' codes). Raises `ValueError` for sides that are not multiples of 4.
+    """
+
+    def __init__(self, shape: Shape, latent: int, width: int = 128, pixels: bool = False):
+        super().__init__()
+        channels, height, wide = shape
+        if height % 4 or wide % 4:
+            raise ValueError(
+                f"The upsample generator doubles twice, "
+                f"so {height}x{wide} must be multiples of 4; pass --inputs with such sides."
+            )
+        self.base = (width, height // 4, wide // 4)
+        self.project = nn.Linear(latent, width * self.base[1] * self.base[2])
+        self.layers = nn.Sequential(
+            nn.BatchNorm2d(width),
+            Doubling(width, width),
+            nn.BatchNorm2d(width),
+            nn.LeakyReLU(0.2, inplace=True),
+            Doubling(width, width // 2),
+            nn.BatchNorm2d(width // 2),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(width // 2, channels, 3, padding=1),
+            *((nn.Sigmoid(),) if pixels else (nn.Tanh(), nn.BatchNorm2d(channels, affine=False))),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        return _through(self.layers, self.project(z).view(-1, *self.base))
+
+
+class DCGANGenerator(nn.Module):
+    """DFAD's generator B (after DCGAN, arXiv 1511.06434): four transposed convolutions from a sixteenth of the size.
+
+    The output is a tanh, so it matches inputs scaled with mean and std 0.5; with `pixels` a sigmoid, so [0, 1] pixels.
+    `width` is the channels of the last transposed convolution (64 in the paper's code). Raises `ValueError` for sides that are
+    not multiples of 16.
+    """
+
+    def __init__(self, shape: Shape, latent: int, width: int = 64, pixels: bool = False):
+        super().__init__()
+        channels, height, wide = shape
+        if height % 16 or wide % 16:
+            raise ValueError(
+                f"The dcgan generator doubles four times, so {height}x{wide} must be multiples of 16; "
+                "pass --inputs with such sides, or --method.latent.generator upsample."
+            )
+        widths = [8 * width, 4 * width, 2 * width, width, width]
+        self.base = (widths[0], height // 16, wide // 16)
+        self.project = nn.Linear(latent, widths[0] * self.base[1] * self.base[2])
+        layers: list[nn.Module] = [nn.BatchNorm2d(widths[0])]
+        for a, b in pairwise(widths):
+            layers += [
+                nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(b),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(width, channels, 3, padding=1), nn.Sigmoid() if pixels else nn.Tanh())
+        dcgan_start(self)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return _through(self.layers, self.project(z).view(-1, *self.base))
+
+
+def dcgan_start(network: nn.Module, generator: torch.Generator | None = None) -> nn.Module:
+    """`network` with DCGAN's first weights, in place: N(0, 0.02), norms' N(1, 0.02), biases nil."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d) and layer.weight is not None:
+            mean = 1.0 if isinstance(layer, nn.BatchNorm2d) else 0.0
+            nn.init.normal_(layer.weight, mean, 0.02, generator=generator)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return network
+
+
+def _through(layers: nn.Sequential, x: Tensor) -> Tensor:
+    # The layout of the first feature map decides that of all that follow; channels last is about twice as fast.
+    return layers(x.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
+
+
+GENERATORS: dict[str, Callable[[Shape, int, int, bool], nn.Module]] = {
+    "upsample": UpsampleGenerator,
+    "dcgan": DCGANGenerator,
+}
+
+
+class Latent(Settings):
+    """The noise, and the generator that makes images of it."""
+
+    size: PositiveInt = 256
+    """Size of the noise z, numbers."""
+    generator: Literal["upsample", "dcgan"] = "upsample"
+    """upsample: doubles twice, for sides in multiples of 4; dcgan: doubles four times, for sides in multiples of 16."""
+    width: PositiveInt = 128
+    """Channels of the generator's widest (upsample) or last (dcgan) convolutions."""
+
+    def build(self, shape: Shape, runtime: Runtime, pixels: bool = False) -> nn.Module:
+        """A generator of inputs of that shape, in train mode, with torch's own first weights; with `pixels` of [0, 1] pixels.
+
+        Raises `ValueError` for sides that it cannot make.
+        """
+        made = GENERATORS[self.generator](shape, self.size, self.width, pixels)
+        return fastest_layout(made.to(runtime.device)).train()
+
+    def fresh(self, shape: Shape, runtime: Runtime) -> nn.Module:
+        """A generator of [0, 1] pixels for one batch, its first weights DCGAN's, drawn from the run's own random numbers."""
+        made = GENERATORS[self.generator](shape, self.size, self.width, True).to(runtime.device)
+        return fastest_layout(dcgan_start(made, runtime.random)).train()

@@ -1,0 +1,161 @@
+"""Gradient descent on images until the teacher answers as asked: the loop that every inversion shares."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import final
+
+import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
+from torch import Tensor
+
+from datafree.core.distributed import mean_over_ranks
+from datafree.core.modes import evaluating, frozen
+from datafree.core.runtime import Runtime
+from datafree.core.settings import Images, Settings, Steps
+from datafree.engine.method import Problem
+from datafree.methods.common.losses import statistics_distance
+from datafree.networks.taps import norm_statistics
+
+
+class Inversion(Settings):
+    """How images are optimised, and what pulls them: Adam, the class, and the batch norms' statistics."""
+
+    batch: Images = 200
+    """Images inverted together: their common statistics are what is matched."""
+    steps: Steps = 200
+    """Adam steps a batch."""
+    lr: PositiveFloat = 1e-3
+    """Learning rate of what is optimised: the images themselves, or a generator and its noise."""
+    betas: tuple[float, float] = (0.5, 0.999)
+    """Adam's two decay rates."""
+    patience: NonNegativeInt = 0
+    """Stop a batch when its least loss has fallen by less than a thousandth over this many steps; 0: never."""
+    cross_entropy: NonNegativeFloat = 1.0
+    """Weight of the class, or of the soft target, that an image is made for."""
+    statistics: NonNegativeFloat = 1.0
+    """Weight of the distance between the batch's statistics and the running ones of the teacher's batch norms."""
+    scale_free: bool = False
+    """Measure each layer's distance in shares of its running statistics, so that no layer outweighs another (ours)."""
+
+
+Render = Callable[[], Tensor]  # the images [B, C, H, W] as the leaves now make them, in network units
+Match = Callable[[Tensor], Tensor]  # of the teacher's logits: one value an image [B], or one for all (a scalar)
+Terms = Callable[[Tensor, Tensor, Tensor], Iterable[Tensor]]  # of images, their view, the logits: like `Match`, to be added
+
+
+@final
+class Inverter:
+    """Runs inversions by one group of settings. A method says what is optimised, what is matched, and its own terms."""
+
+    def __init__(self, settings: Inversion, problem: Problem, runtime: Runtime):
+        self.settings, self.problem, self.runtime = settings, problem, runtime
+
+    def __call__(
+        self,
+        leaves: Sequence[Tensor],
+        render: Render,
+        match: Match,
+        terms: Terms = lambda images, view, logits: (),
+        *,
+        view: Callable[[Tensor], Tensor] = lambda images: images,
+        teacher: Callable[[Tensor], Tensor] | None = None,
+        steps: int | None = None,
+        after: Callable[[], object] = lambda: None,
+    ) -> Tensor:
+        """Optimise `leaves`; the best images seen, [B, C, H, W], detached, in the units of `render`.
+
+        `view` is how the networks see the images in each step. The loss is `cross_entropy` x `match` + `statistics` x
+        distance + `terms`, each computed only where its weight is not zero. With one loss an image each is the best of its
+        own iterates, else the batch is that of the least loss. `teacher` and `steps` take the place of the problem's teacher
+        and the settings' steps. `after` is called behind each step, to put leaves back where they may be, say. The student is
+        in eval mode meanwhile and gets no gradients.
+        """
+        student, settings = self.problem.student, self.settings
+        answer = teacher or self.problem.teacher
+
+        def loss(images: Tensor) -> Tensor:
+            seen = view(images)
+            with norm_statistics(self.problem.teacher.network, settings.statistics > 0) as norms, self.runtime.autocast():
+                logits = answer(seen)
+            value = torch.zeros((), device=images.device)
+            if settings.cross_entropy:
+                value = settings.cross_entropy * match(logits.float())
+            if settings.statistics:
+                value = value + settings.statistics * statistics_distance(norms.values(), settings.scale_free)
+            for term in terms(images, seen, logits):
+                value = value + term
+            return value.view(-1)
+
+        with frozen(student), evaluating(student):
+            best, least = descend(leaves, render, loss, self.runtime, settings, steps or settings.steps, after)
+        self.runtime.note("inversion_loss", least.mean())
+        return best
+
+
+def descend(
+    leaves: Sequence[Tensor],
+    render: Render,
+    loss: Callable[[Tensor], Tensor],
+    runtime: Runtime,
+    settings: Inversion,
+    steps: int,
+    after: Callable[[], object] = lambda: None,
+) -> tuple[Tensor, Tensor]:
+    """Adam on `leaves`; the best images seen, [B, C, H, W], and their losses, [B] or [1]. Nothing waits for the device."""
+    optimizer = torch.optim.Adam(leaves, settings.lr, settings.betas, fused=True)
+    plateau, best, least = Plateau(settings.patience), None, None
+    for _ in range(steps):
+        with runtime.autocast():
+            x = render()
+        value = loss(x)
+        with torch.no_grad():
+            if best is None or least is None:
+                best, least = x.detach().clone(), value.detach()
+            better = value < least
+            least = torch.where(better, value, least)
+            best = torch.where(better.view(-1, 1, 1, 1), x, best)
+        runtime.minimize(value.sum(), optimizer)  # a sum: an image does not depend on its batch
+        with torch.no_grad():
+            after()
+        if plateau.update(least.mean()):
+            break
+    assert best is not None
+    assert least is not None
+    return best, least
+
+
+class Plateau:
+    """Tells whether a loss has stopped falling, one check late, so that the device is not waited for.
+
+    By hand, since torch's ReduceLROnPlateau reads its loss at once. A check is made every `patience` updates; flat means a
+    fall by less than `tolerance` of the loss's size since the last.
+    """
+
+    def __init__(self, patience: int, tolerance: float = 1e-3):
+        self.patience, self.tolerance = patience, tolerance
+        self._updates = 0
+        self._last: float | None = None
+        self._pending: tuple[Tensor, torch.cuda.Event | None] | None = None
+
+    def update(self, loss: Tensor) -> bool:
+        """Take the scalar `loss` into account; True where the two checks before this one were flat."""
+        self._updates += 1
+        if not self.patience or self._updates % self.patience:
+            return False
+        # Statistics of the global batch need every process in every step, so all must stop together.
+        answer, self._pending = self._pending, _sent(mean_over_ranks(loss.detach()))
+        if answer is None:
+            return False
+        value, event = answer
+        if event is not None:
+            event.synchronize()  # recorded `patience` steps ago, so long past
+        last, self._last = self._last, float(value)
+        return last is not None and last - self._last < self.tolerance * max(abs(last), 1e-12)
+
+
+def _sent(value: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
+    """A copy of `value` on its way to the CPU, and the event that tells when it is there."""
+    if value.device.type != "cuda":
+        return value.clone(), None
+    copied, event = value.to("cpu", non_blocking=True), torch.cuda.Event()
+    event.record()
+    return copied, event

@@ -1,0 +1,71 @@
+"""Pure losses. The class axis is dim 1, so images [B, K] and segmentations [B, K, H, W] share each formula."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from datafree.networks.taps import NormStatistics
+
+
+def logit_gap(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean absolute difference of raw logits over every element (DFAD, arXiv 1912.11006, and its code), in fp32."""
+    return (student.float() - teacher.float()).abs().mean()
+
+
+def statistics_distance(statistics: Iterable[NormStatistics], scale_free: bool = False) -> Tensor:
+    """Sum over layers of |mean - running mean|_2 + |variance - running variance|_2.
+
+    The feature distribution regularization of DeepInversion (arXiv 1912.08795, section 3.2). `scale_free` divides the first
+    by |running deviation|_2 and the second by |running variance|_2, so that a layer counts the same whatever its scale.
+    """
+    norm = torch.linalg.vector_norm
+    parts: list[Tensor] = []
+    for s in statistics:
+        mean, variance = norm(s.mean - s.running_mean), norm(s.variance - s.running_variance)
+        if scale_free:
+            mean, variance = mean / s.running_variance.sum().sqrt(), variance / norm(s.running_variance)
+        parts += [mean, variance]
+    return torch.stack(parts).sum()
+
+
+def total_variation(x: Tensor) -> Tensor:
+    """Sum of the L2 norms of x [B, C, H, W] less itself a pixel to the right, below, and along both diagonals.
+
+    The image prior of DeepInversion (arXiv 1912.08795) as in its code.
+    """
+    right, below = x[..., :, 1:] - x[..., :, :-1], x[..., 1:, :] - x[..., :-1, :]
+    falling, rising = x[..., 1:, 1:] - x[..., :-1, :-1], x[..., 1:, :-1] - x[..., :-1, 1:]
+    return torch.stack([torch.linalg.vector_norm(part) for part in (right, below, falling, rising)]).sum()
+
+
+def jensen_shannon(one: Tensor, other: Tensor, temperature: float) -> Tensor:
+    """Jensen-Shannon divergence of softened logits with the classes in dim 1, in nats; mean over batch and positions.
+
+    At most log 2. Adaptive DeepInversion (arXiv 1912.08795, section 3.3) rewards images where it is large.
+    """
+    log_p, log_q = (F.log_softmax(logits.float() / temperature, dim=1) for logits in (one, other))
+    log_m = torch.logaddexp(log_p, log_q) - math.log(2)
+    halves = (F.kl_div(log_m, part, reduction="none", log_target=True).sum(dim=1).mean() for part in (log_p, log_q))
+    return sum(halves, torch.zeros((), device=one.device)) / 2
+
+
+def agreed_divergence(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL(teacher || student) of raw logits where both choose the same class, 0 elsewhere; mean over batch and positions.
+
+    The decision adversary of CMI (arXiv 2105.08584) is its negative.
+    """
+    log_q, log_p = F.log_softmax(student.float(), dim=1), F.log_softmax(teacher.float(), dim=1)
+    agreed = student.argmax(dim=1) == teacher.argmax(dim=1)
+    return (F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1) * agreed).mean()
+
+
+def soft_cross_entropy(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy of softened logits against soft targets, one value an example [B], in fp32.
+
+    `targets` are probabilities with the classes in dim 1 (what ZSKD, arXiv 1905.08114, inverts by).
+    """
+    log_q = F.log_softmax(logits.float() / temperature, dim=1)
+    return -(targets * log_q).sum(dim=1)

@@ -1,0 +1,93 @@
+"""`datafree reproduce`: from a folder of data to a number beside a paper's."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datafree.cli import reproduce as command
+from datafree.cli.app import main
+from datafree.recipes import RECIPES
+from datafree.recipes.experiments import EXPERIMENTS, Experiment, Published
+from datafree.reports.verdict import verdict
+
+SMALL = Experiment(
+    recipe="dfad-mnist-light",
+    task="noise",
+    data="tiny",
+    teacher="small-cnn-quarter",
+    student="small-cnn-quarter",
+    teach="--epochs 1 --inputs 1x8x8",
+    paper=Published(5.0, "best epoch", "nobody"),
+    distil="--plan.rounds 2 --plan.steps 1 --plan.batch 8 --method.batch 8",
+    baseline="--plan.rounds 1 --plan.steps 1 --plan.batch 8",
+    real="--method.look.augment.crop 1",
+    noise_images=16,
+)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        images = rng.integers(0, 256, (40, 8, 8), dtype=np.uint8)
+        np.savez(tmp_path / f"tiny_{split}.npz", images=images, labels=np.arange(40) % 10)
+    return tmp_path
+
+
+def test_an_experiment_from_its_teacher_to_its_verdict(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(command.EXPERIMENTS, "tiny", SMALL)
+    runs = data / "runs"
+    line = ["reproduce", "tiny", "--data", str(data), "--seeds", "2", "--runs", str(runs), "--device", "cpu"]
+    assert main(line) == 0
+    told = capsys.readouterr()
+    assert ("PASS" in told.out) != ("SHORT" in told.out)
+    result = json.loads((runs / "tiny" / "result.json").read_text())
+    assert [run["seed"] for run in result["runs"]] == [0, 1]
+    for seed in (0, 1):  # what is told is what the run folders hold
+        found = json.loads((runs / "tiny" / f"seed-{seed}" / "run.json").read_text())
+        assert result["runs"][seed]["last"] == round(found["results"]["student_accuracy"], 2)
+        assert found["identity"]["method"]["batch"] == 8
+    real = json.loads((runs / "tiny" / "kd-real" / "run.json").read_text())["identity"]
+    noise = json.loads((runs / "tiny" / "kd-noise" / "run.json").read_text())["identity"]
+    assert (real["method"]["look"]["augment"]["crop"], noise["method"]["look"]["augment"]["crop"]) == (1, 0)
+    assert result["command"] == "datafree reproduce tiny --data FOLDER --seeds 2"
+
+    assert main(line) == 0  # again: everything is there
+    assert json.loads((runs / "tiny" / "result.json").read_text()) == result
+
+
+def result_of(*last: float, paper: float | None) -> dict[str, object]:
+    runs = [{"last": value, "best_epoch": value + 1} for value in last]
+    published = {"value": paper, "kind": "best epoch", "source": "a paper"}
+    return {"runs": runs, "paper": published, "teacher": 99.0, "baselines": {"kd_real": 98.0, "kd_noise": 10.0}}
+
+
+def test_the_verdict_is_of_the_mean_of_the_last_students() -> None:
+    assert verdict(result_of(98.0, 97.0, paper=97.5)).endswith("+0.00  PASS")
+    short = verdict(result_of(98.0, 96.8, paper=97.5))
+    assert short.endswith("-0.10  SHORT")  # though the best epoch, and one seed, are above
+    assert "oracle, best epoch: 98.40" in short
+    assert "no number was published" in verdict(result_of(1.0, paper=None))
+
+
+def test_every_experiment_names_a_recipe_of_ours() -> None:
+    assert all(each.recipe in RECIPES for each in EXPERIMENTS.values())
+    same = [name for name, each in EXPERIMENTS.items() if name in RECIPES and each.recipe != name]
+    assert not same, "an experiment called as a recipe runs another"
+
+
+def test_mistakes_are_answered_in_words(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["reproduce", "dfad-mnst", "--data", str(data)]) == 1
+    assert "there are dfad-mnist-light" in capsys.readouterr().err
+    assert main(["reproduce", "dfad-mnist", "--data", str(data)]) == 1
+    assert "mnist_train.npz is not there" in capsys.readouterr().err
+    monkeypatch.setitem(command.EXPERIMENTS, "tiny", replace(SMALL, student="no-such-net"))
+    assert main(["reproduce", "tiny", "--data", str(data), "--runs", str(data / "runs"), "--seeds", "1"]) == 1
+    assert "A part of the experiment failed" in capsys.readouterr().err

@@ -1,0 +1,238 @@
+"""Transfer sets: the same however they are made, refused in words where they do not fit, and readable by others."""
+
+import gc
+import io
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import INPUTS, TINY, network
+from PIL import Image
+
+import datafree
+from datafree import DFAD, STTSS, Plan, Recipe, Stored, TransferSet, distill, synthesize
+from datafree.cli.app import main
+from datafree.data.export import FORMATS, soft_labels
+from datafree.data.sets import read_set, shard_path
+from datafree.engine.method import NoStudent
+from datafree.methods import stored
+
+METHOD = STTSS(inversion={"steps": 4, "lr": 0.05})
+
+
+def make(out: Path | None = None, **changes: object) -> TransferSet:
+    settings: dict[str, object] = {"batch": 5, "device": "cpu", "quiet": True, **changes}
+    return synthesize(network(1), METHOD, 23, out=out, **settings)  # type: ignore[arg-type]
+
+
+def rows(found: TransferSet) -> set[bytes]:
+    return {row.numpy().tobytes() for part in found.pixels for row in part}
+
+
+def test_a_set_holds_pixels_targets_and_the_teachers_logits() -> None:
+    found = make()
+    assert len(found) == 23
+    assert found.card.provenance == "none"
+    assert torch.allclose(found.targets[0].float().sum(1), torch.ones(23), atol=1e-2)
+    with torch.no_grad():
+        answers = network(1).module(INPUTS.to_network(found.pixels[0]))
+    assert torch.allclose(found.logits[0].float(), answers, atol=1e-2)
+
+
+def test_float16_keeps_what_8_bits_round() -> None:
+    fine, coarse = make(pixels="float16"), make(targets=False, logits=False)
+    assert fine.pixels[0].dtype == torch.float16
+    assert torch.allclose(fine.pixels[0].float(), coarse.pixels[0].float() / 255, atol=3e-3)
+    assert not coarse.targets
+    assert not coarse.logits
+
+
+def test_shards_read_back_as_the_set_that_one_process_makes(tmp_path: Path) -> None:
+    whole = make()
+    for shard in (3, 1, 2):
+        make(tmp_path / "set.safetensors", shard=(shard, 3))
+    for name in ("set.safetensors", "set-00002-of-00003.safetensors"):
+        assert rows(read_set(tmp_path / name)) == rows(whole)
+
+
+def test_ranks_of_torchrun_make_a_shard_each(tmp_path: Path, teacher_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    out = tmp_path / "set.safetensors"
+    line = "--recipe sttss-mnist --method.inversion.steps 3 --n 12 --batch 4 --device cpu --out"
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        assert main(["synthesize", str(teacher_file), *line.split(), str(out)]) == 0
+    assert [len(part) for part in read_set(out).pixels] == [8, 4]
+
+
+def test_a_killed_shard_is_restarted_and_the_set_is_the_same(tmp_path: Path, teacher_file: Path) -> None:
+    flags = [
+        "--recipe",
+        "sttss-mnist",
+        "--n",
+        "60",
+        "--batch",
+        "3",
+        "--method.inversion.steps",
+        "60",
+        "--device",
+        "cpu",
+        "--out",
+    ]
+
+    def start(out: Path, shard: str) -> subprocess.Popen[bytes]:
+        line = [sys.executable, "-m", "datafree.cli", "synthesize", str(teacher_file), *flags, str(out), "--shard", shard]
+        return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    out = tmp_path / "set.safetensors"
+    parts = shard_path(out, 2, 2).with_name(f"{shard_path(out, 2, 2).name}.parts")
+    killed, other = start(out, "2/2"), start(out, "1/2")
+    for _ in range(3000):
+        if len(list(parts.glob("0*.safetensors"))) >= 3:
+            break
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    assert other.wait() == 0
+    with pytest.raises(ValueError, match=r"1 of 2 shards are missing, set-00002-of-00002\.safetensors first"):
+        read_set(out)
+    kept = {part: part.stat().st_mtime_ns for part in parts.glob("0*.safetensors")}
+    assert 3 <= len(kept) < 10
+    assert start(out, "2/2").wait() == 0
+    assert not parts.exists()
+    assert start(tmp_path / "whole.safetensors", "1/1").wait() == 0
+    assert rows(read_set(out)) == rows(read_set(tmp_path / "whole.safetensors"))
+
+
+def test_what_was_made_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datafree.methods.sttss import STTSSSynthesizer
+
+    synthesize_, made = STTSSSynthesizer.synthesize, []
+
+    def counted(self: STTSSSynthesizer, n: int) -> object:
+        if len(made) == 3:
+            raise MemoryError("killed")
+        made.append(n)
+        return synthesize_(self, n)
+
+    monkeypatch.setattr(STTSSSynthesizer, "synthesize", counted)
+    with pytest.raises(MemoryError):
+        make(tmp_path / "set.safetensors")
+    monkeypatch.setattr(STTSSSynthesizer, "synthesize", lambda self, n: made.append(n) or synthesize_(self, n))
+    found = make(tmp_path / "set.safetensors")
+    assert made == [5, 5, 5, 5, 3]
+    assert rows(found) == rows(make())
+    make(tmp_path / "set.safetensors")
+    assert len(made) == 10  # five for the set without a file, none for the finished one
+
+
+def test_mistakes_are_refused_in_words(tmp_path: Path) -> None:
+    out = tmp_path / "set.safetensors"
+    make(out)
+    for words, changes in [
+        ("holds another set", {"seed": 1}),
+        ("fewer than 9 batches", {"shard": (1, 9)}),
+        ("count shards from 1", {"shard": (0, 2)}),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            make(out, **changes)
+    make(tmp_path / "two.safetensors", shard=(1, 2))
+    make(tmp_path / "two.safetensors", shard=(2, 2), logits=False)
+    with pytest.raises(ValueError, match="a shard of another set"):
+        read_set(tmp_path / "two.safetensors")
+    with pytest.raises(ValueError, match="depend on a student"):
+        synthesize(network(1), DFAD(), 10, quiet=True)
+
+
+def test_teachers_that_distill_refuses_are_refused_here_too() -> None:
+    with pytest.raises(ValueError, match="teacher refuses inputs of 3x8x8"):
+        make(inputs=INPUTS.model_copy(update={"shape": (3, 8, 8)}))
+    broken = network(1)
+    with torch.no_grad():
+        broken.module.fc1.weight[0] = torch.inf
+    with pytest.raises(ValueError, match="not finite, first in layer 'fc1'"):
+        synthesize(broken, METHOD, 5, device="cpu", quiet=True)
+
+
+def test_asking_a_student_that_is_not_there_is_a_mistake_of_ours() -> None:
+    with pytest.raises(AssertionError):
+        NoStudent()(torch.zeros(1))
+
+
+def test_students_learn_the_same_from_a_set_in_memory_and_from_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for shard in (1, 2):
+        make(tmp_path / "set.safetensors", shard=(shard, 2))
+    plan = Plan(rounds=3, steps=2, batch=8, eval_every=0, grid_every=0)
+    recipe = Recipe(Stored(path=tmp_path / "set.safetensors"), plan, "test")
+    students = []
+    for resident in (2**30, 0):
+        monkeypatch.setattr(stored, "RESIDENT", resident)
+        students.append(distill(network(1), TINY, recipe=recipe, device="cpu", quiet=True).state_dict())
+    assert all(torch.equal(students[0][name], students[1][name]) for name in students[0])
+
+
+def test_imagefolder_has_the_images_and_their_soft_labels(tmp_path: Path) -> None:
+    found = make()
+    FORMATS["imagefolder"](found, tmp_path / "folder")
+    with np.load(tmp_path / "folder" / "soft_labels.npz") as file:
+        names, soft = file["names"], file["soft_labels"]
+    assert np.allclose(soft, soft_labels(found).numpy())
+    for i, name in enumerate(names):
+        with Image.open(tmp_path / "folder" / name) as image:
+            assert np.array_equal(np.array(image), found.pixels[0][i, 0].numpy())
+        assert int(str(name).split("/")[0]) == soft[i].argmax()
+    with pytest.raises(ValueError, match="not an empty folder"):
+        FORMATS["imagefolder"](found, tmp_path / "folder")
+
+
+def test_npz_is_data_of_our_own_commands(tmp_path: Path) -> None:
+    found = make()
+    FORMATS["npz"](found, tmp_path / "set.npz")
+    data = datafree.data.labelled.load_labelled(str(tmp_path / "set.npz"))
+    assert torch.equal(data.pixels, found.pixels[0])
+    assert torch.equal(data.labels, soft_labels(found).argmax(1))
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_webdataset_shards_are_read_by_webdataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wds = pytest.importorskip("webdataset")
+    monkeypatch.setattr("datafree.data.export.TAR_IMAGES", 10)
+    found = make()
+    FORMATS["webdataset"](found, tmp_path / "wds")
+    tars = sorted(str(path) for path in (tmp_path / "wds").iterdir())
+    assert len(tars) == 3
+    samples = list(wds.WebDataset(tars, shardshuffle=False, empty_check=False))
+    assert len(samples) == 23
+    soft = soft_labels(found).numpy()
+    for i, sample in enumerate(samples):
+        assert np.array_equal(np.array(Image.open(io.BytesIO(sample["png"]))), found.pixels[0][i, 0].numpy())
+        assert np.array_equal(np.load(io.BytesIO(sample["npy"])), soft[i])
+        assert int(sample["cls"]) == soft[i].argmax()
+    gc.collect()  # webdataset leaves its files open; here the warning is excused
+
+
+def test_commands_inspect_and_export_a_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tmp_path / "set.safetensors")
+    assert main(["inspect", str(tmp_path / "set.safetensors")]) == 0
+    text = capsys.readouterr().out
+    for words in (
+        "images",
+        "23 in 1 file(s)",
+        "classes (teacher's argmax)",
+        "entropy of the soft targets",
+        "teacher sure",
+        "preview",
+    ):
+        assert words in text
+    with Image.open(tmp_path / "set.preview.png") as preview:
+        assert preview.size[0] > 100
+    line = ["export-set", str(tmp_path / "set.safetensors"), "--to", "npz", "--out", str(tmp_path / "set.npz")]
+    assert main(line) == 0
+    assert "23 images as npz" in capsys.readouterr().out

@@ -1,0 +1,257 @@
+"""Every method, the same claims. A method that is listed in METHODS and has no example here fails."""
+
+import csv
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import INPUTS, TINY, network
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from datafree import CMI, CSD, DDA, DFAD, STTSS, Augmentation, DeepInversion, Network, Plan, Recipe, Stored, distill
+from datafree.core.runtime import Runtime
+from datafree.engine import loop
+from datafree.engine.folder import RunDir
+from datafree.engine.method import Method, Problem, Synthesizer
+from datafree.methods import METHODS
+from datafree.methods.common.diffusion.diffuser import Diffusion
+from datafree.networks.teacher import Teacher
+
+PLAN = Plan(rounds=6, steps=2, batch=8, lr=0.05, save_every=2, log_every=1, eval_every=0, grid_every=0, ema_decay=0.5)
+
+
+@pytest.fixture(params=METHODS)
+def method(request: pytest.FixtureRequest, images: Path) -> Method:
+    examples: dict[str, Method] = {
+        "cmi": CMI(
+            inversion={"steps": 4, "batch": 5},
+            latent={"size": 8, "width": 8},
+            memory_size=12,
+            negatives=6,
+            views=Augmentation(crop=1),
+        ),
+        "csd": CSD(
+            warmup_images=0, inversion={"steps": 4, "batch": 5}, latent={"size": 8, "width": 8}, views=Augmentation(crop=1)
+        ),
+        "dda": DDA(
+            host=DeepInversion(inversion={"steps": 2, "batch": 5}),
+            bank=11,
+            batch=5,
+            variations=2,
+            diffusion=Diffusion(updates=60, batch=4, width=8, steps=2),
+            omega=0.0,
+            look={"augment": Augmentation(crop=1)},
+        ),
+        "deepinversion": DeepInversion(inversion={"steps": 4, "lr": 0.05, "batch": 5}, roll=1),
+        "dfad": DFAD(latent={"size": 8, "width": 8}, batch=8),
+        "stored": Stored(path=images, look={"augment": Augmentation(crop=1, flip=True, jitter=0.1)}),
+        "sttss": STTSS(inversion={"steps": 4, "lr": 0.05, "batch": 5}),
+    }
+    return examples[request.param]
+
+
+def started(method: Method, student: nn.Module, seed: int = 0) -> tuple[Problem, Synthesizer]:
+    runtime = Runtime("cpu", seed=seed)
+    with runtime.seeded():
+        problem = Problem(Teacher(network(seed=1).module, INPUTS, runtime), student.train(), INPUTS, 10)
+        return problem, method.start(problem, runtime)
+
+
+def taught(method: Method, out: Path | None = None, seed: int = 0, **changes: object) -> dict[str, Tensor]:
+    recipe = Recipe(method, PLAN.model_copy(update=changes), "test")
+    return distill(network(seed=1), TINY, recipe=recipe, out=out, seed=seed, device="cpu", quiet=True).state_dict()
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_inputs_are_detached_finite_and_right_shaped(method: Method) -> None:
+    _, synthesizer = started(method, network(seed=2).module)
+    for n in (8, 19):
+        x = synthesizer.synthesize(n).x
+        assert x.shape == (n, *INPUTS.shape)
+        assert x.dtype == torch.float32
+        assert x.isfinite().all()
+        assert not x.requires_grad
+
+
+def test_inputs_change_from_round_to_round(method: Method) -> None:
+    _, synthesizer = started(method, network(seed=2).module)
+    assert not torch.equal(synthesizer.synthesize(8).x, synthesizer.synthesize(8).x)
+
+
+def test_loss_reaches_every_weight_of_the_student_and_none_of_the_teacher(method: Method) -> None:
+    problem, synthesizer = started(method, network(seed=2).module)
+    problem.student.zero_grad()
+    synthesizer.loss(problem.student, synthesizer.synthesize(8)).backward()
+    assert all(weight.grad is not None and weight.grad.any() for weight in problem.student.parameters())
+    assert all(weight.grad is None for weight in problem.teacher.parameters())
+
+
+def test_loss_of_a_student_that_is_the_teacher_is_nil(method: Method) -> None:
+    # Terms that compare with something else than the teacher's answer.
+    others = {"cross_entropy": 0, "features": 0}
+    alone = method.replaced(**{name: weight for name, weight in others.items() if name in type(method).model_fields})
+    problem, synthesizer = started(alone, network(seed=2).module)
+    batch = synthesizer.synthesize(8)
+    own = synthesizer.loss(problem.student, batch).item()
+    assert own > 1e-4
+    # Not nil to the bit: the squared temperature (400 for sttss) multiplies the rounding of equal logits.
+    assert abs(synthesizer.loss(network(seed=1).module, batch).item()) < 1e-3 * own
+
+
+MAKERS = (
+    *(torch.arange, torch.zeros, torch.ones, torch.empty, torch.full, torch.eye, torch.linspace, torch.tensor, torch.as_tensor),
+    *(torch.rand, torch.randn, torch.randint, torch.randperm, torch.fft.fftfreq, torch.fft.rfftfreq),
+)
+WAITS = (
+    Tensor.item,
+    Tensor.tolist,
+    Tensor.cpu,
+    Tensor.numpy,
+    Tensor.nonzero,
+    Tensor.__bool__,
+    Tensor.__float__,
+    Tensor.__int__,
+)
+
+
+class Watch(TorchFunctionMode):
+    """Notes the lines of ours that make a tensor without saying on which device, and those that wait for the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.placeless: list[str] = []
+        self.waiting: list[str] = []
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: Iterable[type],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        kwargs, caller = kwargs or {}, sys._getframe(1)
+        if str(caller.f_globals.get("__name__")).startswith("datafree."):
+            where = f"{caller.f_globals['__name__']}:{caller.f_lineno} {func.__name__}"
+            if func in MAKERS and kwargs.get("device") is None:
+                self.placeless.append(where)
+            if func in WAITS:
+                self.waiting.append(where)
+        return func(*args, **kwargs)
+
+
+def test_a_round_makes_its_tensors_where_it_computes_and_a_students_step_never_waits(method: Method) -> None:
+    """What a GPU would trip over or stand still for, seen without one."""
+    problem, synthesizer = started(method, network(seed=2).module)
+    with Watch() as watch:
+        synthesizer.prepare()
+        batch = synthesizer.synthesize(8)
+    assert not watch.placeless
+    with Watch() as watch:
+        synthesizer.loss(problem.student, batch).backward()
+    assert not watch.placeless
+    assert not watch.waiting
+
+
+def test_the_watch_sees_what_it_is_there_for() -> None:
+    ours = {"__name__": "datafree.example", "torch": torch}
+    with Watch() as watch:
+        exec("torch.arange(3); torch.arange(3, device='cpu')[0].item(); torch.zeros(1) > 0 or None", ours)
+    assert [line.rpartition(" ")[2] for line in watch.placeless] == ["arange", "zeros"]
+    assert [line.rpartition(" ")[2] for line in watch.waiting] == ["item", "__bool__"]
+
+
+def test_adversarial_inputs_depend_on_the_student_and_others_do_not(method: Method) -> None:
+    one, other = (started(method, network(seed=seed).module)[1] for seed in (2, 3))
+    assert torch.equal(one.synthesize(8).x, other.synthesize(8).x) != method.adversarial
+
+
+def test_student_trains_in_synthesis_without_collecting_gradients(method: Method) -> None:
+    problem, synthesizer = started(method, network(seed=2).module)
+    synthesizer.synthesize(8)
+    assert all(weight.requires_grad and weight.grad is None for weight in problem.student.parameters())
+    assert problem.student.training
+
+
+def test_teacher_is_untouched(method: Method) -> None:
+    module = network(seed=1).module
+    layers = list(module.modules())
+    layers[1].train()  # a mixed mode and a frozen weight, to be found again as they were
+    next(module.parameters()).requires_grad_(False)
+    layers[2].register_forward_hook(lambda *_: None)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    seen = [(layer.training, len(layer._forward_hooks), len(layer._forward_pre_hooks)) for layer in layers]
+    flags = [weight.requires_grad for weight in module.parameters()]
+    distill(module, TINY, inputs=INPUTS, recipe=Recipe(method, PLAN, "test"), quiet=True, device="cpu")
+    assert same(before, module.state_dict())
+    assert seen == [(layer.training, len(layer._forward_hooks), len(layer._forward_pre_hooks)) for layer in layers]
+    assert flags == [weight.requires_grad for weight in module.parameters()]
+    assert all(weight.grad is None for weight in module.parameters())
+
+
+def test_student_changes_and_same_seed_gives_same_student(method: Method) -> None:
+    fresh = network(seed=0).module.state_dict()
+    first = taught(method)
+    assert not same(fresh, first)
+    assert same(first, taught(method))
+    assert not same(first, taught(method, seed=1))
+
+
+def test_callers_random_numbers_are_left_alone(method: Method) -> None:
+    before = torch.get_rng_state()
+    taught(method)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("pool_size", [0, 24])
+def test_resume_is_bitwise(method: Method, pool_size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unbroken = taught(method, tmp_path / "unbroken", pool_size=pool_size)
+    write = loop.RunLog.write
+    for deadly in (1, 3, 5):  # before the first checkpoint, and between later ones
+
+        def die(log: loop.RunLog, round_: int, values: dict[str, float], deadly: int = deadly) -> None:
+            if round_ == deadly:
+                raise MemoryError("killed")
+            write(log, round_, values)
+
+        monkeypatch.setattr(loop.RunLog, "write", die)
+        with pytest.raises(MemoryError):
+            taught(method, tmp_path / "broken", pool_size=pool_size)
+    monkeypatch.setattr(loop.RunLog, "write", write)
+    assert same(unbroken, taught(method, tmp_path / "broken", pool_size=pool_size))
+    logs = []
+    for name in ("unbroken", "broken"):
+        rows = csv.DictReader((tmp_path / name / "log.csv").read_text().splitlines())
+        logs.append([{key: value for key, value in row.items() if key != "wall_s"} for row in rows])
+    assert len(logs[0]) == PLAN.rounds
+    assert logs[0] == logs[1]
+
+
+def test_every_part_of_the_state_is_saved_and_matters(method: Method, tmp_path: Path) -> None:
+    _, synthesizer = started(method, network(seed=2).module)
+    synthesizer.synthesize(8)
+    _, fresh = started(method, network(seed=2).module, seed=5)
+    with RunDir(tmp_path / "run", {"test": True}) as folder:
+        folder.save(1, {}, synthesizer.state())
+        assert folder.restore(fresh.state())[0] == 1
+    for name, part in synthesizer.state().items():
+        assert str(part.state_dict()) == str(fresh.state()[name].state_dict())
+
+
+def test_refuses_a_task_that_it_does_not_serve_in_words(method: Method) -> None:
+    runtime = Runtime("cpu")
+    problem = Problem(Teacher(network(seed=1).module, INPUTS, runtime), network(seed=2).module, INPUTS, 10, task="detection")
+    with pytest.raises(ValueError, match=r"serves classification.* so far, not detection; use dfad"):
+        method.start(problem, runtime)
+
+
+def test_refuses_inputs_that_do_not_fit_in_words(method: Method) -> None:
+    teacher: Network = network(seed=1)
+    recipe = Recipe(method, PLAN, "test")
+    with pytest.raises(ValueError, match="teacher refuses inputs of 3x8x8"):
+        distill(teacher, TINY, inputs=INPUTS.model_copy(update={"shape": (3, 8, 8)}), recipe=recipe, quiet=True)

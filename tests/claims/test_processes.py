@@ -1,0 +1,216 @@
+"""One run by two processes that work together, by gloo, as torchrun starts them."""
+
+import csv
+import faulthandler
+import json
+import os
+import signal
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+from helpers import TINY, WORLD, free_port, network, noise_images
+from torch import Tensor, nn
+
+from datafree import distill
+from datafree.core.distributed import launch_rank, parallel, process_group
+from datafree.core.runtime import Runtime
+from datafree.engine.folder import RunDir
+from datafree.engine.plan import Plan
+from datafree.engine.recipe import Recipe
+from datafree.methods.csd import CSD
+from datafree.methods.dda import DDA
+from datafree.methods.stored import Stored
+from datafree.networks.weights import fingerprint
+from datafree.recipes import find_recipe
+
+Job = Callable[[Path], Any]
+
+
+def work(rank: int, port: int, job: Job, out: Path) -> None:
+    """One of the processes that torchrun would start: what `job` returns there lies in `out/RANK.pt`."""
+    where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": WORLD, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in where.items()}
+    faulthandler.enable()  # a process that aborts says where it was
+    torch.set_num_threads(1)
+    torch.save(job(out), out / f"{rank}.pt")
+
+
+def both(job: Job, out: Path) -> list[Any]:
+    """What `job` returns in either process."""
+    out.mkdir(exist_ok=True)
+    mp.start_processes(work, (free_port(), job, out), nprocs=WORLD, start_method="spawn")
+    return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
+
+
+def recipe(rounds: int = 6) -> Recipe:
+    """DFAD's demo made small, with every part that a restart must bring back."""
+    found = find_recipe("dfad-digits")
+    small = {"rounds": rounds, "steps": 2, "batch": 16, "pool_size": 32, "log_every": 1, "save_every": 2}
+    return replace(found, method=found.method.replaced(**{"batch": 16}), plan=found.plan.model_copy(update=small))
+
+
+def run(out: Path) -> str:
+    return fingerprint(distill(network(1), TINY, recipe=recipe(), out=out / "run", device="cpu", quiet=True))
+
+
+class Killed:
+    """`run`, in which one process is killed with the given save, before or after it writes its part of it."""
+
+    def __init__(self, rank: int, save: int, before: bool):
+        self.rank, self.save, self.before = rank, save, before
+
+    def __call__(self, out: Path) -> str:
+        whole, broken = RunDir.save, self
+
+        def save(self: RunDir, *arguments: Any) -> None:
+            mine = launch_rank()[0] == broken.rank and self.saves + 1 == broken.save
+            if mine and broken.before:
+                os.kill(os.getpid(), signal.SIGKILL)
+            whole(self, *arguments)
+            if mine:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        RunDir.save = save  # type: ignore[method-assign,assignment]
+        return run(out)
+
+
+def whole_run(out: Path) -> dict[str, Any]:
+    """What either process ends with, and, to start no more processes than needed, what else is to be known of two."""
+    with process_group(torch.device("cpu")):
+        found = {"student": run(out), "gradients": gradients(), "noise": Runtime("cpu").noise(4)}
+        group = weakref.ref(dist.group.WORLD)
+    return found | {"gone": group() is None}
+
+
+def gradients() -> list[Tensor | None]:
+    """Those that this process's part of the images gives the weights of `plain`."""
+    module, x = plain(), noise_images().chunk(WORLD)[launch_rank()[0]]
+    learner = parallel(module)  # which has to live until the gradients are there
+    F.cross_entropy(learner(x), x[:, 0, 0, :4].argmax(1)).backward()
+    return [weight.grad for weight in module.parameters()]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """The folder of an unbroken run, and what its processes found."""
+    out = tmp_path_factory.mktemp("whole")
+    return out / "run", both(whole_run, out)
+
+
+def plain() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 10))
+
+
+def test_one_run_of_two_processes(whole: tuple[Path, list[dict[str, Any]]]) -> None:
+    folder, (first, second) = whole
+    found = json.loads((folder / "run.json").read_text())
+    assert first["student"] == second["student"] == found["student"]["sha256"]
+    assert found["identity"]["processes"] == WORLD
+    assert first["gone"], "the group has threads while it lives, and they abort a process that ends"
+    assert second["gone"]
+    assert found["results"]["images"] == 6 * 2 * 16  # of both
+    with (folder / "log.csv").open() as log:
+        assert [row["round"] for row in csv.DictReader(log)] == ["1", "2", "3", "4", "5", "6"]
+
+
+@pytest.mark.parametrize(("rank", "before"), [(0, True), (1, False)])
+def test_a_kill_of_either_process_changes_nothing(
+    tmp_path: Path, whole: tuple[Path, list[dict[str, Any]]], rank: int, before: bool
+) -> None:
+    with pytest.raises(mp.ProcessExitedException):  # type: ignore[attr-defined]
+        both(Killed(rank, 2, before), tmp_path)
+    assert (tmp_path / "run" / "checkpoint.pt").exists()
+    assert not (tmp_path / "run" / "student.safetensors").exists()
+    assert both(run, tmp_path) == [found["student"] for found in whole[1]]
+
+
+def test_gradients_are_those_of_the_global_batch_and_noise_is_each_processes_own(
+    whole: tuple[Path, list[dict[str, Any]]],
+) -> None:
+    first, second = whole[1]
+    module, x = plain(), noise_images()
+    F.cross_entropy(module(x), x[:, 0, 0, :4].argmax(1)).backward()
+    for weight, one, two in zip(module.parameters(), first["gradients"], second["gradients"], strict=True):
+        assert torch.equal(one, two)
+        assert weight.grad is not None
+        assert torch.allclose(weight.grad, one, atol=1e-6)
+    assert not torch.equal(first["noise"], second["noise"])
+    assert torch.equal(first["noise"], Runtime("cpu").noise(4))  # the main process draws what one alone would
+
+
+def inverted(out: Path) -> str:
+    """Hosts whose statistics are of the global batch, a head of the student's, a diffusion model: all that is shared."""
+    host = CSD(
+        inversion={"batch": 8, "steps": 2, "patience": 1}, warmup_images=8, warmup_steps=2, latent={"width": 8, "size": 8}
+    )
+    method = DDA(host=host, bank=16, batch=8, variations=1, sources=24, same_class=False, omega=-1.0)
+    method = method.replaced(**{"diffusion": method.diffusion.model_copy(update=TINY_DIFFUSION)})
+    plan = Plan(rounds=3, warmup=1, images_per_round=8, pool_size=64, steps=2, batch=8, log_every=1, save_every=1, eval_every=0)
+    return fingerprint(
+        distill(network(1), TINY, recipe=Recipe(method, plan, "test"), out=out / "run", device="cpu", quiet=True)
+    )
+
+
+TINY_DIFFUSION = {"updates": 2, "batch": 4, "width": 8, "steps": 2}
+
+
+def test_dda_around_csd_by_two_processes(tmp_path: Path) -> None:
+    pytest.importorskip("diffusers", reason="DDA's diffusion model needs the diffusers package")
+    first, second = both(inverted, tmp_path)
+    assert first == second
+    results = json.loads((tmp_path / "run" / "run.json").read_text())["results"]
+    assert results["variations"] == 8  # each process deals 12 images: its bank of 8, then 4 of its variations
+    state = [torch.load(tmp_path / "run" / name, weights_only=True)["parts"] for name in checkpoints(tmp_path / "run")]
+    for part in ("student", "method.host.head", "method.align", "method.diffuser.network"):
+        for name, one in state[0][part].items():  # what the align head's norms remember is each process's own
+            own = part == "method.align" and "running" in name
+            assert own or torch.equal(one, state[1][part][name]), f"{part}.{name}"
+    assert not torch.equal(state[0]["pool"]["pixels"], state[1]["pool"]["pixels"])
+
+
+def checkpoints(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("checkpoint*.pt"))
+
+
+def test_a_batch_that_cannot_be_dealt_out_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datafree.core.distributed.world_size", lambda: 3)
+    with pytest.raises(ValueError, match=r"--plan.batch 512 cannot be dealt out to 3 processes"):
+        Recipe(Stored(path=Path("set")), Plan(batch=512), "test").per_process()
+    with pytest.raises(ValueError, match=r"--method.inversion.batch 256 cannot be dealt out to 3 processes"):
+        find_recipe("deepinversion-cifar10").per_process()
+    host = CSD(inversion={"batch": 9}, warmup_images=30)
+    method = DDA(host=host, bank=12, batch=6, sources=9, diffusion={"batch": 3})
+    dealt = Recipe(method, Plan(batch=6), "test").per_process()
+    assert dealt.method == DDA(
+        host=CSD(inversion={"batch": 3}, warmup_images=10), bank=4, batch=2, sources=3, diffusion={"batch": 1}
+    )
+    assert dealt.plan == Plan(batch=2)
+
+
+def test_torchrun_and_the_command_line(tmp_path: Path, teacher_file: Path) -> None:
+    flags = f"--student {TINY} --recipe dfad-digits --budget 5s --device cpu --out {tmp_path / 'run'}"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    line = [*launcher, "-m", "datafree.cli", "distill", str(teacher_file), *flags.split()]
+    done = subprocess.run(line, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("finished:") == 1
+    alone = ["distill", str(teacher_file), *flags.split()]
+    again = subprocess.run([sys.executable, "-m", "datafree.cli", *alone], capture_output=True, text=True, check=False)
+    assert "processes is 2 there and 1 here" in again.stderr
+
+
+def test_several_processes_need_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="name one with out"):
+        distill(network(1), TINY, recipe="dfad-digits")

@@ -1,0 +1,55 @@
+"""Processes that work together, two of them, by gloo."""
+
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from helpers import WORLD, free_port, network, noise_images
+from torch import Tensor
+
+from datafree.core.distributed import is_distributed, mean_over_ranks
+from datafree.methods.common.losses import statistics_distance
+from datafree.networks.statistics import moments
+from datafree.networks.taps import norm_statistics
+
+
+def objective(x: Tensor) -> Tensor:
+    """A mean over images and a statistic of the whole batch."""
+    module = network(seed=1).module.requires_grad_(False)
+    with norm_statistics(module) as seen:
+        answer = module(x)
+    return answer.square().mean() + statistics_distance(seen.values())
+
+
+def one_part(rank: int, port: int, out: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=WORLD)
+    x = noise_images().chunk(WORLD)[rank].clone().requires_grad_()
+    loss = objective(x)
+    loss.backward()
+    found = {"gradient": x.grad, "moments": moments(noise_images().chunk(WORLD)[rank]), "loss": mean_over_ranks(loss.detach())}
+    torch.save(found, out / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_statistics_are_those_of_the_global_batch_and_so_are_their_gradients(tmp_path: Path) -> None:
+    mp.start_processes(one_part, (free_port(), tmp_path), nprocs=WORLD, start_method="spawn")
+    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
+    whole = noise_images().requires_grad_()
+    loss = objective(whole)
+    loss.backward()
+    assert torch.allclose(found[0]["loss"], loss.detach(), rtol=1e-5)
+    for part in found:
+        for seen, true in zip(part["moments"], moments(noise_images()), strict=True):
+            assert torch.allclose(seen, true, atol=1e-6)
+    # A process takes the gradient of its own share's mean: twice that of the whole mean, until the processes' are averaged.
+    own = torch.cat([part["gradient"] for part in found])
+    assert torch.allclose(own, WORLD * whole.grad, atol=1e-6)
+    assert whole.grad.abs().max() > 1e-3
+
+
+def test_alone_a_mean_over_processes_is_the_thing_itself() -> None:
+    x = torch.randn(3)
+    assert not is_distributed()
+    assert mean_over_ranks(x) is x

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from datafree.core.runtime import Runtime
-from datafree.methods.common.inversion import Inversion, Plateau, descend
+from datafree.methods.common.inversion import History, Inversion, Plateau, descend
+from datafree.networks.taps import NormStatistics
 
 FAST = Inversion(lr=0.4, betas=(0.9, 0.999))
 
@@ -81,3 +82,42 @@ def test_a_plateau_is_told_when_the_loss_has_stopped_falling_and_not_before() ->
 def test_no_patience_never_stops() -> None:
     plateau = Plateau(patience=0)
     assert not any(plateau.update(torch.tensor(1.0)) for _ in range(500))
+
+
+def norms(mean: float, variance: float) -> dict[str, NormStatistics]:
+    """One norm of one channel, whose running statistics are 0 and 1."""
+    seen = [torch.tensor([value]) for value in (mean, variance, 0.0, 1.0)]
+    return {"norm": NormStatistics(*seen)}
+
+
+def test_a_history_counts_earlier_batches_with_its_share_and_survives_a_restart() -> None:
+    history = History(0.9)
+    (first,) = history.joined(norms(1.0, 2.0))
+    assert (first.mean.item(), first.variance.item()) == (1.0, 2.0), "there is nothing to join yet"
+    history.update()
+    again = History(0.9)
+    again.load_state_dict(history.state_dict())
+    for each in (history, again):
+        (second,) = each.joined(norms(5.0, 4.0))
+        assert second.mean.item() == pytest.approx(0.9 * 1 + 0.1 * 5)
+        assert second.variance.item() == pytest.approx(0.9 * 2 + 0.1 * 4)
+        each.update()
+        (third,) = each.joined(norms(0.0, 0.0))
+        assert third.mean.item() == pytest.approx(0.9 * (0.9 * 1 + 0.1 * 5))
+
+
+def test_without_a_history_a_batch_stands_on_its_own() -> None:
+    history = History(0.0)
+    for mean in (1.0, 5.0):
+        (seen,) = history.joined(norms(mean, 1.0))
+        assert seen.mean.item() == mean
+        history.update()
+    assert history.state_dict() == {"averages": {}}
+
+
+@pytest.mark.parametrize("n", [5, 10, 23])
+def test_balanced_labels_come_equally_often_and_in_random_order(n: int) -> None:
+    labels = Inversion(balanced=True).labels(n, 10, Runtime("cpu"))
+    counts = torch.bincount(labels, minlength=10)
+    assert counts.max() - counts.min() <= 1
+    assert labels.tolist() != sorted(labels.tolist())

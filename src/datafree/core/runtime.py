@@ -76,10 +76,13 @@ class Runtime:
         if self.compile != "off":
             raise ValueError(f"{who} reads inside the student, which torch.compile closes; leave out --compile.")
 
-    def minimize(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """One step of `optimizer` down the gradient of `loss`."""
+    def minimize(self, loss: Tensor, optimizer: torch.optim.Optimizer, clip: float = 0.0) -> None:
+        """One step of `optimizer` down the gradient of `loss`, its L2 norm at most `clip` (0: no limit)."""
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        if clip:
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+            torch.nn.utils.clip_grad_norm_(weights, clip)
         optimizer.step()
 
     def note(self, name: str, value: Tensor) -> None:

@@ -115,3 +115,21 @@ def random_jitter(x: Tensor, strength: float, generator: torch.Generator) -> Ten
     draws = (torch.rand(2, len(x), 1, 1, 1, generator=generator, device=x.device) * 2 - 1) * strength
     deviation, mean = torch.std_mean(x, dim=(1, 2, 3), keepdim=True)
     return (x - mean) * (1 + draws[0]) + mean + draws[1] * deviation
+
+
+def random_mix(x: Tensor, mixup: float, cutmix: float, generator: torch.Generator) -> Tensor:
+    """Mix images [B, C, H, W] in pairs of a random order: a share `mixup` is blended, a share `cutmix` gets a rectangle.
+
+    The proportion of the other image, or the rectangle's area, is uniform in [0, 1); its centre is uniform too, and what lies
+    outside of the image is cut off (arXiv 1905.04899, section 3.1). The other images stay as they are.
+    """
+    batch, _, height, width = x.shape
+    order = torch.randperm(batch, generator=generator, device=x.device)
+    kind, share, across, down = torch.rand(4, batch, 1, 1, 1, generator=generator, device=x.device)
+    own = torch.where(kind < mixup, 1 - share, 1.0)
+    rows = torch.arange(height, device=x.device).view(1, 1, -1, 1) + 0.5
+    columns = torch.arange(width, device=x.device).view(1, 1, 1, -1) + 0.5
+    half = share.sqrt() / 2
+    inside = ((rows / height - down).abs() < half) & ((columns / width - across).abs() < half)
+    own = torch.where(inside & (kind >= mixup) & (kind < mixup + cutmix), 0.0, own)
+    return x * own + x[order] * (1 - own)

@@ -89,6 +89,7 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
         (last,) = any_rank(job.last(clock))
         while not last:
             _set_rates(optimizers, initial, plan.rate(clock.round))
+            synthesizer.at(clock.round / plan.rounds)
             if not plan.synthesis_rounds or clock.round < plan.synthesis_rounds:
                 fresh = synthesizer.synthesize(plan.images())
                 runtime.counters.images += len(fresh.x)
@@ -97,7 +98,7 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
                 for batch in pool.batches(plan.steps, plan.batch, runtime.random):
                     with runtime.autocast():
                         loss = synthesizer.loss(learner, batch)
-                    runtime.minimize(loss, optimizer)
+                    runtime.minimize(loss, optimizer, plan.clip)
                     runtime.note("student_loss", loss)
                     if average:
                         average.update_parameters(student)

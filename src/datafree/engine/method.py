@@ -102,6 +102,9 @@ class Synthesizer(ABC):
         self.teacher = problem.teacher
         self.teacher.fold()
 
+    def at(self, done: float) -> None:
+        """The run begins a round with this share of its rounds done, for settings that change over a run."""
+
     def preparation(self) -> tuple[int, int]:
         """Slices of work done, and in all, that come before the first input; a run saves itself between two of them."""
         return 0, 0
@@ -116,7 +119,7 @@ class Synthesizer(ABC):
     def loss(self, student: nn.Module, batch: Batch) -> Tensor:
         """What the student minimises on `batch`, a scalar: knowledge distillation on augmented images, by default."""
         assert self.look
-        x = self.look.augment(batch.x, self.runtime.random)
+        x = self.look(batch.x, self.runtime.random)
         with torch.no_grad():
             answer = self.teacher.fast(x)
         self.on_student_batch(student, x, answer)

@@ -31,6 +31,8 @@ class Plan(Settings):
     """The student's learning rate at the start."""
     momentum: float = Field(0.9, ge=0, lt=1)
     """Momentum of sgd; adam ignores it."""
+    clip: NonNegativeFloat = 0.0
+    """Largest L2 norm of the student's gradient, to which a larger one is scaled down; 0: no limit."""
     weight_decay: NonNegativeFloat = 5e-4
     """L2 penalty on the student's weights."""
     schedule: Literal["constant", "cosine", "steps"] = "constant"

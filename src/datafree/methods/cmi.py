@@ -82,12 +82,12 @@ class CMISynthesizer(Synthesizer):
     def synthesize(self, n: int) -> Batch:
         """n images with the classes y [n, classes], one-hot, that they were made for."""
         classes = self.problem.classes
-        labels = torch.randint(classes, (n,), generator=self.runtime.random, device=self.runtime.device)
+        labels = self.settings.inversion.labels(n, classes, self.runtime)
         images = [self._invert(part) for part in labels.split(self.settings.inversion.batch)]
         return Batch(torch.cat(images), F.one_hot(labels, classes).float())
 
     def state(self) -> dict[str, Stateful]:
-        return {"memory": self.memory, "head": self.head, "optimizer": self.optimizer}
+        return {"memory": self.memory, "head": self.head, "optimizer": self.optimizer, **self.inverter.state()}
 
     def _invert(self, labels: Tensor) -> Tensor:
         """Images in network units, the best iterate of the whole batch; the memory keeps their features."""

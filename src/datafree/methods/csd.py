@@ -90,7 +90,7 @@ class CSDSynthesizer(Synthesizer):
     def synthesize(self, n: int) -> Batch:
         """n images with the classes y [n, classes], one-hot, that they were made for; then the head begins anew."""
         classes = self.problem.classes
-        labels = torch.randint(classes, (n,), generator=self.runtime.random, device=self.runtime.device)
+        labels = self.settings.inversion.labels(n, classes, self.runtime)
         images = [self._invert(part) for part in labels.split(self.settings.inversion.batch)]
         self._reset_head()
         return Batch(torch.cat(images), F.one_hot(labels, classes).float())
@@ -102,7 +102,7 @@ class CSDSynthesizer(Synthesizer):
         self.runtime.minimize(self._head_loss(self.judge, features, answer.argmax(1)), self.optimizer)
 
     def state(self) -> dict[str, Stateful]:
-        return {"head": self.head, "made": self.made}
+        return {"head": self.head, "made": self.made, **self.inverter.state()}
 
     def _reset_head(self) -> None:
         for layer in self.head:

@@ -99,6 +99,9 @@ class DDASynthesizer(Synthesizer):
         self.shown = Shown()
         self.match = FeatureMatch(problem, runtime) if settings.features and problem.has_student else None
 
+    def at(self, done: float) -> None:
+        self.host.at(done)
+
     def preparation(self) -> tuple[int, int]:
         """Batches of the bank, then slices of the diffusion model's training."""
         done, total = self.diffuser.training() if self.diffuser else (0, 0)
@@ -125,7 +128,7 @@ class DDASynthesizer(Synthesizer):
     def loss(self, student: nn.Module, batch: Batch) -> Tensor:
         """Distillation, the targets' cross-entropy, and the distance of the last feature maps, on augmented images."""
         settings = self.settings
-        x = settings.look.augment(batch.x, self.runtime.random)
+        x = settings.look(batch.x, self.runtime.random)
         if self.match:
             answer, own, distance = self.match(student, x)
         else:

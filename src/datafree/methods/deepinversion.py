@@ -70,8 +70,8 @@ class DeepInversionSynthesizer(Synthesizer):
         return Batch(torch.cat(images), F.one_hot(labels, self.problem.classes).float())
 
     def state(self) -> dict[str, Stateful]:
-        """Nothing: a batch of images depends on its random numbers, and at most on the student."""
-        return {}
+        """At most the statistics of earlier batches: a batch depends on its random numbers, and at most on the student."""
+        return self.inverter.state()
 
     def _invert(self, labels: Tensor) -> Tensor:
         """Images in network units, the best iterate of the whole batch."""

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from datafree.core.runtime import Runtime
 from datafree.core.state import Stateful
-from datafree.data.augment import Augmentation
 from datafree.data.pool import Batch
 from datafree.data.sets import read_images
 from datafree.engine.look import Look, kd
@@ -34,8 +33,10 @@ class Stored(Method):
         augmented.
         """
         problem.refuse_other_tasks("stored", "segmentation")
-        if self.cache and self.look.augment != Augmentation():
-            raise ValueError("Kept logits are of images as they are; leave --method.cache out, or set every augmentation to 0.")
+        if self.cache and self.look != Look(temperature=self.look.temperature):
+            raise ValueError(
+                "Kept logits are of images as they are; leave --method.cache out, or set every augmentation and mixing to 0."
+            )
         return StoredSynthesizer(self, problem, runtime)
 
     def files(self) -> tuple[Path, ...]:
@@ -63,12 +64,14 @@ class StoredSynthesizer(Synthesizer):
         return Batch(x, logits=None if self.logits is None else self.logits[rows])
 
     def loss(self, student: nn.Module, batch: Batch) -> Tensor:
-        """Knowledge distillation at the set temperature, the teacher asked anew where its logits are not kept."""
+        """Knowledge distillation on mixed images, the teacher queried anew where its logits are not kept."""
+        look = self.settings.look
         if batch.logits is not None:
-            return kd(student(batch.x), batch.logits, self.settings.look.temperature)
+            return kd(student(batch.x), batch.logits, look.temperature)
+        x = look.mix(batch.x, self.runtime.random)
         with torch.no_grad():
-            answer = self.teacher.fast(batch.x)
-        return kd(student(batch.x), answer, self.settings.look.temperature)
+            answer = self.teacher.fast(x)
+        return kd(student(x), answer, look.temperature)
 
     def state(self) -> dict[str, Stateful]:
         return {"deck": self.deck}

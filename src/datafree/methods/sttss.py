@@ -76,8 +76,8 @@ class STTSSSynthesizer(Synthesizer):
         return Batch(torch.cat([self._invert(y) for y in targets]), torch.cat(targets))
 
     def state(self) -> dict[str, Stateful]:
-        """Nothing: each batch of images depends on its random numbers alone."""
-        return {}
+        """At most the statistics of earlier batches: a batch of images depends on its random numbers only."""
+        return self.inverter.state()
 
     def _invert(self, targets: Tensor) -> Tensor:
         """Images in network units that the teacher answers with `targets`, each the best of its own iterates."""

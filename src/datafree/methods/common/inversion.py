@@ -1,19 +1,21 @@
 """Gradient descent on images until the teacher answers as asked: the loop that every inversion shares."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import final
+from dataclasses import replace
+from typing import Any, final
 
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from torch import Tensor
 
 from datafree.core.distributed import mean_over_ranks
 from datafree.core.modes import evaluating, frozen
 from datafree.core.runtime import Runtime
 from datafree.core.settings import Images, Settings, Steps
+from datafree.core.state import Stateful
 from datafree.engine.method import Problem
 from datafree.methods.common.losses import statistics_distance
-from datafree.networks.taps import norm_statistics
+from datafree.networks.taps import NormStatistics, norm_statistics
 
 
 class Inversion(Settings):
@@ -35,6 +37,19 @@ class Inversion(Settings):
     """Weight of the distance between the batch's statistics and the running ones of the teacher's batch norms."""
     scale_free: bool = False
     """Measure each layer's distance in shares of its running statistics, so that no layer outweighs another (ours)."""
+    history: float = Field(0.0, ge=0, lt=1)
+    """Decay per batch of an average of what earlier batches' statistics were, which counts with this share in the distance, so
+    that a batch corrects what all of them lack (Fast-Datafree, its code; 0.9 there); 0: each batch on its own."""
+    balanced: bool = False
+    """Draw classes in equal numbers (up to one) and random order, where a method draws them; else each on its own."""
+
+    def labels(self, n: int, classes: int, runtime: Runtime) -> Tensor:
+        """Classes [n] to make images for."""
+        if not self.balanced:
+            return torch.randint(classes, (n,), generator=runtime.random, device=runtime.device)
+        first = torch.randperm(classes, generator=runtime.random, device=runtime.device)  # who gets one more
+        rows = torch.randperm(n, generator=runtime.random, device=runtime.device)
+        return first[torch.arange(n, device=runtime.device) % classes][rows]
 
 
 Render = Callable[[], Tensor]  # the images [B, C, H, W] as the leaves now make them, in network units
@@ -48,6 +63,7 @@ class Inverter:
 
     def __init__(self, settings: Inversion, problem: Problem, runtime: Runtime):
         self.settings, self.problem, self.runtime = settings, problem, runtime
+        self.history = History(settings.history)
 
     def __call__(
         self,
@@ -80,15 +96,59 @@ class Inverter:
             if settings.cross_entropy:
                 value = settings.cross_entropy * match(logits.float())
             if settings.statistics:
-                value = value + settings.statistics * statistics_distance(norms.values(), settings.scale_free)
+                value = value + settings.statistics * statistics_distance(self.history.joined(norms), settings.scale_free)
             for term in terms(images, seen, logits):
                 value = value + term
             return value.view(-1)
 
         with frozen(student), evaluating(student):
             best, least = descend(leaves, render, loss, self.runtime, settings, steps or settings.steps, after)
+        self.history.update()
         self.runtime.note("inversion_loss", least.mean())
         return best
+
+    def state(self) -> dict[str, Stateful]:
+        """What must survive a restart, by name."""
+        return {"history": self.history} if self.settings.history else {}
+
+
+class History:
+    """Averages over batches of what the teacher's norms saw, joined to what they see now (the paper's "MMT", arXiv 2112.06253).
+
+    With a decay of 0 it keeps nothing. Until the first batch is done there is nothing to join.
+    """
+
+    def __init__(self, decay: float):
+        self.decay = decay
+        self.averages: dict[str, tuple[Tensor, Tensor]] = {}  # mean and variance of each norm
+        self._last: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def joined(self, norms: dict[str, NormStatistics]) -> list[NormStatistics]:
+        """Each norm's statistics, the batch's own with the share 1 - decay."""
+        if not self.decay:
+            return list(norms.values())
+        self._last = {name: (s.mean.detach(), s.variance.detach()) for name, s in norms.items()}
+        if not self.averages:
+            return list(norms.values())
+        joined = []
+        for name, s in norms.items():
+            mean, variance = (old.to(s.mean.device) for old in self.averages[name])
+            share = self.decay
+            joined.append(replace(s, mean=torch.lerp(s.mean, mean, share), variance=torch.lerp(s.variance, variance, share)))
+        return joined
+
+    def update(self) -> None:
+        """A batch is done: what the norms saw last joins the averages."""
+        for name, last in self._last.items():
+            old = self.averages.get(name, last)
+            mean, variance = (torch.lerp(new, before, self.decay) for new, before in zip(last, old, strict=True))
+            self.averages[name] = (mean, variance)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"averages": {name: list(pair) for name, pair in self.averages.items()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.averages = {name: (pair[0], pair[1]) for name, pair in state_dict["averages"].items()}
 
 
 def descend(

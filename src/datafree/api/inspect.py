@@ -9,6 +9,7 @@ from datafree.core.modes import fastest_layout
 from datafree.data.drawing import save_grid
 from datafree.data.sets import TransferSet, as_uint8, is_set, read_set, spread
 from datafree.networks.cost import latency_ms, multiply_adds
+from datafree.networks.health import PROBES, Health, examine
 from datafree.networks.network import load
 from datafree.networks.weights import parameters
 
@@ -18,7 +19,8 @@ PREVIEW_IMAGES = 100
 def inspect(file: str | Path, *, preview: str | Path | None = None, allow_code: Collection[str] = ()) -> dict[str, str]:
     """What `file` holds, as names and values for a person to read; `card` comes first, as JSON.
 
-    Of a network file: card, weights, multiply-adds an input, size, latency here. Of a transfer set (its common name where it
+    Of a network file: card, weights, multiply-adds an input, size, latency here, and an examination by noise and constants
+    (outputs, logit scale, statistics of the norms, gradient to the input, speed). Of a transfer set (its common name where it
     is in shards): card, counts, classes, entropy of the targets, and a PNG of some of its images, written to `preview`, or
     beside the set as NAME.preview.png. `allow_code` names packages whose code may build the network. Raises `ValueError` for
     a file that is neither.
@@ -39,7 +41,28 @@ def _network(file: Path, allow_code: Collection[str]) -> dict[str, str]:
         "file": f"{file.stat().st_size / 2**20:.2f} MiB",
     }
     fastest_layout(network.module)
-    return found | {"latency": f"{latency_ms(network.module, inputs):.2f} ms an input on this CPU"}
+    found["latency"] = f"{latency_ms(network.module, inputs):.2f} ms an input on this CPU"
+    return found | describe_health(examine(network.module, inputs))
+
+
+def describe_health(health: Health) -> dict[str, str]:
+    """What an examination found, for a person to read, with what to do where something is wrong."""
+    norms = f"{health.norms}, with running statistics of some data" if health.norms_sane else f"{health.norms}, as first set"
+    gradient = "reaches the input" if health.gradient else "does not reach the input: only images that need none can be used"
+    outputs = health.outputs if health.outputs == "logits" else f"{health.outputs}, where logits are expected"
+    weights = "half precision; convert with .float() before packing" if health.half else "single precision or more"
+    return {
+        "outputs": outputs,
+        "logit scale": f"{health.logit_scale:.3g} over the classes, for noise",
+        "batch norms": norms if health.norms else "none",
+        "noise": f"{PROBES} images of it are called {health.noise_classes} classes",
+        "constants": f"answers to black, grey and white differ by {health.constant_spread:.2g} of the logit scale",
+        "gradient": gradient,
+        "dropout": "yes" if health.dropout else "no",
+        "weights in": weights,
+        "speed": f"{1 / health.seconds_per_image:,.0f} images/s forward and backward here",
+        "memory": f"{health.bytes_per_image / 2**20:.1f} MiB an image for a backward pass",
+    }
 
 
 def _set(file: Path, preview: Path) -> dict[str, str]:

@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, Self
 
 import torch
@@ -76,10 +76,14 @@ class Runtime:
         if self.compile != "off":
             raise ValueError(f"{who} reads inside the student, which torch.compile closes; leave out --compile.")
 
-    def minimize(self, loss: Tensor, optimizer: torch.optim.Optimizer, clip: float = 0.0) -> None:
-        """One step of `optimizer` down the gradient of `loss`, its L2 norm at most `clip` (0: no limit)."""
+    def minimize(self, loss: Tensor | Iterable[Tensor], optimizer: torch.optim.Optimizer, clip: float = 0.0) -> None:
+        """One step of `optimizer` down the gradient of `loss`, or of the sum of losses that are computed one by one.
+
+        The gradient's L2 norm is at most `clip` (0: no limit).
+        """
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        for part in [loss] if isinstance(loss, Tensor) else loss:
+            part.backward()  # type: ignore[no-untyped-call]
         if clip:
             weights = [weight for group in optimizer.param_groups for weight in group["params"]]
             torch.nn.utils.clip_grad_norm_(weights, clip)

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -13,7 +13,7 @@ from datafree.core.distributed import any_rank, is_main, mean_buffers, parallel
 from datafree.core.runtime import Runtime
 from datafree.core.state import Stateful
 from datafree.data.drawing import save_grid, save_picture
-from datafree.data.pool import Pool
+from datafree.data.pool import Batch, Pool
 from datafree.engine.folder import RunDir, refuse_non_finite
 from datafree.engine.interrupts import Interrupted, stoppable
 from datafree.engine.log import RunLog
@@ -96,10 +96,7 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
                 pool.add(fresh)
             if clock.round >= plan.warmup:
                 for batch in pool.batches(plan.steps, plan.batch, runtime.random):
-                    with runtime.autocast():
-                        loss = synthesizer.loss(learner, batch)
-                    runtime.minimize(loss, optimizer, plan.clip)
-                    runtime.note("student_loss", loss)
+                    runtime.minimize(_losses(job, learner, batch), optimizer, plan.clip)
                     if average:
                         average.update_parameters(student)
             clock.round += 1
@@ -140,6 +137,18 @@ def _after_round(
     if stopping and not last:
         where = f"round {clock.round} of {plan.rounds}, saved in {job.folder.path}"
         raise Interrupted(f"Stopped after {where}; the same line resumes.")
+
+
+def _losses(job: Job, learner: nn.Module, batch: Batch) -> Iterator[Tensor]:
+    """The step's loss in parts whose sum it is, each computed when the one before it has given its gradient."""
+    size = len(batch.x)
+    part = job.plan.micro_batch or size
+    for first in range(0, size, part):
+        some = batch.part(slice(first, first + part))
+        with job.runtime.autocast():
+            loss = job.synthesizer.loss(learner, some)
+        job.runtime.note("student_loss", loss)
+        yield loss if part >= size else loss * (len(some.x) / size)
 
 
 def _average(plan: Plan, student: nn.Module) -> AveragedModel | None:

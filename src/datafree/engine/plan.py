@@ -17,6 +17,9 @@ class Plan(Settings):
     """Student steps in a round."""
     batch: Images = 256
     """Images in a student step."""
+    micro_batch: NonNegativeInt = 0
+    """Most images of a step that go through the networks together, their gradients summed up, where memory is short; batch
+    norms in the student then see these. 0: all of them."""
     images_per_round: Annotated[NonNegativeInt, PerRun(), DryRun(8)] = 0
     """Images asked of the method each round; 0: what the steps need, steps x batch."""
     pool_size: Annotated[NonNegativeInt, PerRun(), DryRun(16)] = 0

@@ -1,9 +1,10 @@
-"""What a network costs: multiply-adds, size and latency."""
+"""What a network costs: multiply-adds, memory for a backward pass, latency."""
 
 import time
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from datafree.core.modes import evaluating
@@ -15,6 +16,23 @@ def multiply_adds(network: nn.Module, inputs: InputSpec) -> int:
     with evaluating(network), torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, *inputs.shape))
     return int(counter.get_total_flops()) // 2
+
+
+def saved_bytes(network: nn.Module, x: Tensor) -> int:
+    """Bytes an image that autograd keeps for a backward pass to the input, for x [B, C, H, W]; weights are not counted."""
+    weights = {weight.untyped_storage().data_ptr() for weight in network.parameters()}
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(note, lambda tensor: tensor):
+        answer = network(x.detach().requires_grad_())
+    del answer
+    return sum(kept.values()) // len(x)
 
 
 def latency_ms(network: nn.Module, inputs: InputSpec, repeats: int = 20) -> float:

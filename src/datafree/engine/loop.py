@@ -15,6 +15,7 @@ from datafree.core.state import Stateful
 from datafree.data.drawing import save_grid, save_picture
 from datafree.data.pool import Batch, Pool
 from datafree.engine.folder import RunDir, refuse_non_finite
+from datafree.engine.guard import Watch
 from datafree.engine.interrupts import Interrupted, stoppable
 from datafree.engine.log import RunLog
 from datafree.engine.method import Problem, Synthesizer
@@ -76,6 +77,8 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
     pool = Pool(job.problem.inputs, plan.pool_size, runtime.device, synthesizer.reads_targets)
     parts: dict[str, Stateful] = {"student": student, "optimizer": optimizer, "pool": pool, "runtime": runtime}
     parts |= {"average": average} if average else {}
+    watch = Watch(plan.guard, job.problem)
+    parts |= {"guard": watch} if plan.guard.every else {}
     parts |= {f"method.{name}": part for name, part in synthesizer.state().items()}
 
     clock = Clock()
@@ -94,6 +97,7 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
                 fresh = synthesizer.synthesize(plan.images())
                 runtime.counters.images += len(fresh.x)
                 pool.add(fresh)
+                watch.look(fresh.x, clock.round)
             if clock.round >= plan.warmup:
                 for batch in pool.batches(plan.steps, plan.batch, runtime.random):
                     runtime.minimize(_losses(job, learner, batch), optimizer, plan.clip)
@@ -104,12 +108,20 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
             mean_buffers(student)
             mean_buffers(kept)
             last, stopping = any_rank(job.last(clock), stop.is_set())
-            _after_round(job, clock, log, kept, pool, parts, last, stopping)
+            _after_round(job, clock, log, kept, pool, watch, parts, last, stopping)
     return kept, clock, log
 
 
 def _after_round(
-    job: Job, clock: Clock, log: RunLog, kept: nn.Module, pool: Pool, parts: dict[str, Stateful], last: bool, stopping: bool
+    job: Job,
+    clock: Clock,
+    log: RunLog,
+    kept: nn.Module,
+    pool: Pool,
+    watch: Watch,
+    parts: dict[str, Stateful],
+    last: bool,
+    stopping: bool,
 ) -> None:
     """What is due between two rounds: log, evaluation, grid, checkpoint. Only here does a run wait for the device."""
     plan = job.plan
@@ -120,6 +132,8 @@ def _after_round(
     if due(plan.log_every) or due(plan.save_every) or due(plan.eval_every) or stopping:
         values = job.runtime.drain()
         refuse_non_finite(values, clock.round)
+        if watch.collapsed(values) and job.synthesizer.restart():
+            values["restarts"] = watch.restarts
         if job.evaluate and is_main() and due(plan.eval_every):
             values |= job.evaluate(kept)
         if values or due(plan.log_every):

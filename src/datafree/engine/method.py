@@ -125,6 +125,10 @@ class Synthesizer(ABC):
         self.on_student_batch(student, x, answer)
         return kd(student(x), answer, self.look.temperature)
 
+    def restart(self) -> bool:
+        """Begin anew, where what it makes has collapsed; False where there is nothing to begin anew with."""
+        return False
+
     @abstractmethod
     def state(self) -> dict[str, Stateful]:
         """Every part that must survive a restart, by name."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from datafree.core.settings import DryRun, Images, PerRun, Rounds, Settings
+from datafree.engine.guard import Guard
 
 
 class Plan(Settings):
@@ -54,6 +55,9 @@ class Plan(Settings):
     """Rounds between two evaluations, where there is data to evaluate on; they only report. 0: at the end only."""
     grid_every: Rounds = 500
     """Rounds between two image grids; 0: at the end only."""
+
+    guard: Guard = Guard()
+    """What counts as a collapse of the images, on which a method begins anew."""
 
     def rate(self, round_: int) -> float:
         """Multiplier of every learning rate in round `round_`, counted from 0; cosine falls over the student's rounds."""

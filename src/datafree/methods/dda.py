@@ -102,6 +102,9 @@ class DDASynthesizer(Synthesizer):
     def at(self, done: float) -> None:
         self.host.at(done)
 
+    def restart(self) -> bool:
+        return self.host.restart()
+
     def preparation(self) -> tuple[int, int]:
         """Batches of the bank, then slices of the diffusion model's training."""
         done, total = self.diffuser.training() if self.diffuser else (0, 0)

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
@@ -185,6 +186,22 @@ def find_precision(name: Precision, device: torch.device) -> Precision:
         return name
     fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)  # Ampere and later
     return "bf16" if fast else "fp32"
+
+
+def available_bytes(device: torch.device) -> int:
+    """Memory that this process may still take: of its GPU, or of the machine and within the limit that it was started with."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = max([free, *(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))])
+    except (OSError, ValueError, AttributeError):  # not on every system; what every machine of today has
+        free = 4 * 2**30
+    if resource is None:
+        return free
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return free if limit == resource.RLIM_INFINITY else min(free, limit)
 
 
 @contextlib.contextmanager

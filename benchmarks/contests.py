@@ -29,9 +29,8 @@ from datafree.networks.outputs import TASKS, probe
 from datafree.networks.taps import norm_statistics
 from datafree.networks.teacher import Teacher
 
-INVERTED = DeepInversion(
-    inversion={"steps": 1}, look={"temperature": 20, "augment": Augmentation()}
-)  # for what comes after its inversion
+# What is measured comes after its inversion, so a single step serves.
+INVERTED = DeepInversion(inversion={"steps": 1}, look={"temperature": 20, "augment": Augmentation()})
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,7 @@ def inversion(pair: Pair, place: Place) -> Contest:
     network = networks(pair)[0].eval()
     targets = torch.randn(pair.batch, pair.classes).softmax(1)
     plain = PlainInversion(copy.deepcopy(network), targets, pair.shape, temperature=20)
-    teacher = Teacher(network, runtime)
+    teacher = Teacher(network, InputSpec(shape=pair.shape), runtime)
     x = torch.randn(pair.batch, *pair.shape).contiguous(memory_format=torch.channels_last).requires_grad_()
     optimizer = torch.optim.Adam([x], lr=0.1, fused=True)
     best = [x.detach().clone(), torch.tensor(torch.inf)]

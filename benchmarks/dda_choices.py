@@ -21,7 +21,7 @@ from datafree.data.labelled import Labelled, labelled_for
 from datafree.engine import loop
 from datafree.engine.folder import RunDir
 from datafree.engine.method import Problem
-from datafree.methods.dda import DDA, Augmenter
+from datafree.methods.dda import DDA, DDASynthesizer
 from datafree.networks.network import Network
 from datafree.networks.teacher import Teacher
 from datafree.recipes import find_recipe
@@ -82,13 +82,13 @@ def _measure(teacher: Network, choice: dict[str, Any], seed: int, test: Labelled
     assert isinstance(recipe.method, DDA)
     runtime = Runtime("cpu", "bf16", seed)
     with runtime.seeded():
-        student = fastest_layout(build(STUDENT, teacher.card.inputs, teacher.card.classes))
-        problem = Problem(Teacher(teacher.module, runtime), student, teacher.card.inputs, teacher.card.classes)
+        inputs = teacher.card.inputs
+        student = fastest_layout(build(STUDENT, inputs, teacher.card.classes))
+        problem = Problem(Teacher(teacher.module, inputs, runtime), student, inputs, teacher.card.classes)
         bank, diffuser = _prepared(recipe.method, problem, runtime, file.with_name("prepared.pt"))
         few = {key: choice[key] for key in ("variations", "omega", "same_class")}
-        diffusion = recipe.method.diffusion.model_copy(update={"strength": choice["strength"]})
-        settings = recipe.method.model_copy(update={**few, "diffusion": diffusion, "sources": recipe.method.bank})
-        made = Augmenter(settings, problem, runtime)
+        settings = recipe.method.replaced(**few, diffusion={"strength": choice["strength"]}, sources=recipe.method.bank)
+        made = DDASynthesizer(settings, problem, runtime)
         made.bank.load_state_dict(bank)
         made.waiting.add(made.bank.rows(slice(None)))
         if made.diffuser:
@@ -99,15 +99,15 @@ def _measure(teacher: Network, choice: dict[str, Any], seed: int, test: Labelled
         noted = runtime.drain()
         images, late = len(made.waiting), recipe.plan.rounds - recipe.plan.warmup
         sizes = {"rounds": 1 + late, "warmup": 1, "synthesis_rounds": 1, "images_per_round": images, "pool_size": images}
-        plan = recipe.plan.model_copy(update=sizes)
+        plan = recipe.plan.replaced(**sizes)
         with RunDir(file.with_suffix(""), {**Recipe(settings, plan, "").settings(), "seed": seed}) as folder:
             kept, clock, _ = loop.run(loop.Job(problem, made, plan, runtime, folder, quiet=True))
     chosen = predictions(kept, test.pixels, problem.inputs, torch.device("cpu"))
-    told = {name: round(noted[name], 4) for name in ("similarity", "same_class", "kept") if name in noted}
+    shares = {f"share_{name}": round(noted[name], 4) for name in ("similarity", "same_class", "kept") if name in noted}
     return {
         "last": round(percent(chosen == test.labels), 2),
         "images": images,
-        **({"share_" + name: value for name, value in told.items()}),
+        **shares,
         "wall_s": round(clock.seconds()["wall"] + runtime.phases.get("variation", 0.0), 1),
     }
 
@@ -115,7 +115,7 @@ def _measure(teacher: Network, choice: dict[str, Any], seed: int, test: Labelled
 def _prepared(method: DDA, problem: Problem, runtime: Runtime, file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The bank and the trained diffusion model of a seed, made once."""
     if not file.exists():
-        made = Augmenter(method, problem, runtime)
+        made = DDASynthesizer(method, problem, runtime)
         while made.preparation()[0] < made.preparation()[1]:
             made.prepare()
             print(made.preparation(), runtime.drain(), flush=True)

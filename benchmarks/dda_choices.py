@@ -1,10 +1,10 @@
-"""What strength, omega, the number of variations and the rule of equal classes do to DDA's student.
+"""What strength, omega, the number of variations and the same-class rule do to DDA's student.
 
     python benchmarks/dda_choices.py --data FOLDER --seeds 0 --teacher FILE
 
-One bank of CSD and one diffusion model trained on it serve every row of a seed; a row varies the whole bank once, and its
-student takes 2,000 steps on the bank and what was kept. The settings of the recipe were fixed before and none is taken from
-this table, which is measured on the test set. Each row is a run folder; the same line resumes.
+One bank of CSD and one diffusion model trained on it serve every row of a seed. A row varies the whole bank once, and its
+student takes 2,000 steps on the bank and on what was kept. The table is measured on the test set: the recipe's settings were
+fixed before, and none is taken from it. Each row is a run folder, so the same line resumes.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with fashion_mnist_test.npz")
     parser.add_argument("--teacher", type=Path, required=True, help="the teacher of dda-fashion-mnist")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--runs", type=Path, default=Path("runs/dda-choices"), help="where the run folders lie")
+    parser.add_argument("--runs", type=Path, default=Path("runs/dda-choices"), help="folder of the run folders")
     arguments = parser.parse_args()
     teacher = load(arguments.teacher)
     test = labelled_for(str(arguments.data / "fashion_mnist_test.npz"), teacher.card.inputs.shape, teacher.card.classes)

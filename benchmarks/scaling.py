@@ -2,8 +2,8 @@
 
     python benchmarks/scaling.py --out benchmarks/results/scaling-cpu.json
 
-Cost is CPU seconds on one thread. Rounds are counted in `datafree distill` commands, each in a process of its own, whose resident
-set is read from outside every half second; the pool's steps run in this process.
+Cost is CPU seconds on one thread. Rounds are those of `datafree distill` commands, each in a process of its own, whose resident
+set is read from outside every half second. The steps on a pool run in this process.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What benchmarks/speed.py lets play: for each case a plainly written round or step, and ours, from equal weights."""
+"""The cases of benchmarks/speed.py: for each a plainly written round or step, and ours, from equal weights."""
 
 import contextlib
 import copy
@@ -29,14 +29,13 @@ from datafree.networks.outputs import TASKS, probe
 from datafree.networks.taps import norm_statistics
 from datafree.networks.teacher import Teacher
 
-INVERTED = DeepInversion(
-    inversion={"steps": 1}, look={"temperature": 20, "augment": Augmentation()}
-)  # for what comes after its inversion
+# What is measured comes after its inversion, so a single step serves.
+INVERTED = DeepInversion(inversion={"steps": 1}, look={"temperature": 20, "augment": Augmentation()})
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A teacher and a student, the generator that DFAD sets against them, and a batch."""
+    """A teacher and a student, the size of DFAD's generator, and a batch."""
 
     teacher: str
     student: str
@@ -63,19 +62,19 @@ PAIRS = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where and in which numbers both play."""
+    """The device and the precision of both loops."""
 
     device: str = "cpu"
     precision: Precision = "fp32"
-    graphs: bool = False  # what is compiled, as CUDA graphs
+    graphs: bool = False  # compile with CUDA graphs
 
     def runtime(self, compile: bool = False) -> Runtime:
-        """A fresh one."""
+        """A fresh runtime."""
         mode: Compile = "reduce-overhead" if self.graphs else "default"
         return Runtime(self.device, self.precision, compile=mode if compile else "off")
 
     def plainly(self, play: Callable[[], None]) -> Callable[[], None]:
-        """A plain loop in those numbers."""
+        """A plain loop in that precision."""
 
         def run() -> None:
             with self.runtime().autocast() if self.precision == "bf16" else contextlib.nullcontext():
@@ -86,7 +85,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Contest:
-    """A plain round and ours, how many images each passes through the student, and parts of ours to time on their own."""
+    """A plain round and ours, how many images each passes through the student, and parts of ours to time separately."""
 
     plain: Callable[[], None]
     ours: Callable[[], None]
@@ -95,22 +94,22 @@ class Contest:
 
 
 def networks(pair: Pair) -> tuple[nn.Module, nn.Module]:
-    """Fresh ones, in torch's default device."""
+    """A fresh teacher and student, on torch's default device."""
     inputs = InputSpec(shape=pair.shape)
     return build(pair.teacher, inputs, pair.classes), build(pair.student, inputs, pair.classes)
 
 
 def problem_of(pair: Pair, teacher: nn.Module, student: nn.Module, runtime: Runtime) -> Problem:
-    """What a method is given."""
+    """The problem that a method starts on."""
     inputs = InputSpec(shape=pair.shape)
     task = TASKS[probe("student", student, inputs).dim()]
     return Problem(Teacher(teacher.eval(), inputs, runtime), fastest_layout(student.train()), inputs, pair.classes, task)
 
 
 def dfad(pair: Pair, place: Place) -> Contest:
-    """A DFAD round: some steps of the student, one of the generator."""
+    """A DFAD round: `pair.steps` steps of the student, one of the generator."""
     teacher, student = networks(pair)
-    generator = {"upsample": PlainUpsampleGenerator, "dcgan": DCGANGenerator}[pair.generator]  # ours of the latter is plain
+    generator = {"upsample": PlainUpsampleGenerator, "dcgan": DCGANGenerator}[pair.generator]  # our DCGAN is already plain
     plain = PlainDFAD(
         copy.deepcopy(teacher),
         copy.deepcopy(student),
@@ -119,12 +118,12 @@ def dfad(pair: Pair, place: Place) -> Contest:
         pair.batch,
         pair.steps,
     )
-    ours, generator_alone = _our_dfad(pair, place, teacher, student)
-    return Contest(place.plainly(plain.round), ours, (pair.steps + 1) * pair.batch, {"generator": generator_alone})
+    ours, generator_part = _our_dfad(pair, place, teacher, student)
+    return Contest(place.plainly(plain.round), ours, (pair.steps + 1) * pair.batch, {"generator": generator_part})
 
 
 def compiled(pair: Pair, place: Place) -> Contest:
-    """Our DFAD round as it is, and by torch.compile; the first call of the latter compiles."""
+    """Our DFAD round without and with torch.compile, whose first call compiles."""
     teacher, student = networks(pair)
     ours, _ = _our_dfad(pair, place, copy.deepcopy(teacher), copy.deepcopy(student))
     theirs, _ = _our_dfad(pair, place, teacher, student, compile=True)
@@ -134,7 +133,7 @@ def compiled(pair: Pair, place: Place) -> Contest:
 def _our_dfad(
     pair: Pair, place: Place, teacher: nn.Module, student: nn.Module, compile: bool = False
 ) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Our round, and what of it is the generator's."""
+    """Our round, and the generator's part of it."""
     runtime = place.runtime(compile)
     settings = DFAD(latent={"size": pair.latent, "width": pair.width, "generator": pair.generator}, batch=pair.batch)
     problem = problem_of(pair, teacher, student, runtime)
@@ -150,24 +149,24 @@ def _our_dfad(
             runtime.minimize(loss, optimizer)
             runtime.note("student_loss", loss)
 
-    def generator_alone() -> None:
-        """What of a round is the generator's: a pass with gradients, and fakes for the student."""
+    def generator_part() -> None:
+        """The generator's part of a round: a pass with gradients, and fakes for the student."""
         with runtime.autocast():
             ours.generator(runtime.noise(pair.batch, pair.latent)).float().sum().backward()
             with torch.no_grad():
                 for _ in range(pair.steps):
                     ours.generator(runtime.noise(pair.batch, pair.latent))
 
-    return round_, generator_alone
+    return round_, generator_part
 
 
 def inversion(pair: Pair, place: Place) -> Contest:
-    """A step of inversion, with the statistics of whatever batch norms there are."""
+    """A step of inversion, with batch-norm statistics where the network has batch norms."""
     runtime = place.runtime()
     network = networks(pair)[0].eval()
     targets = torch.randn(pair.batch, pair.classes).softmax(1)
     plain = PlainInversion(copy.deepcopy(network), targets, pair.shape, temperature=20)
-    teacher = Teacher(network, runtime)
+    teacher = Teacher(network, InputSpec(shape=pair.shape), runtime)
     x = torch.randn(pair.batch, *pair.shape).contiguous(memory_format=torch.channels_last).requires_grad_()
     optimizer = torch.optim.Adam([x], lr=0.1, fused=True)
     best = [x.detach().clone(), torch.tensor(torch.inf)]
@@ -187,7 +186,7 @@ def inversion(pair: Pair, place: Place) -> Contest:
 
 
 def distillation(pair: Pair, place: Place) -> Contest:
-    """A step of the student on a stored set."""
+    """A student step on a stored set."""
     teacher, student = networks(pair)
     images = torch.randn(1000, *pair.shape)
     plain = PlainDistillation(copy.deepcopy(teacher).eval(), copy.deepcopy(student), images, pair.batch, temperature=20)
@@ -195,7 +194,7 @@ def distillation(pair: Pair, place: Place) -> Contest:
 
 
 def after_inversion(pair: Pair, place: Place) -> Contest:
-    """A step of the student after an inversion: the plain one's hooks are still there, ours are gone."""
+    """A student step after an inversion: the plain loop's hooks are still there, ours are gone."""
     teacher, student = networks(pair)
     images = torch.randn(1000, *pair.shape)
     targets = torch.randn(pair.batch, pair.classes).softmax(1)
@@ -212,7 +211,7 @@ def after_inversion(pair: Pair, place: Place) -> Contest:
 
 
 def stored_or_inverted(pair: Pair, place: Place) -> Contest:
-    """Our step on a stored set, and our step on the same images after an inversion: they should cost the same."""
+    """Our student step on a stored set, and on the same images after an inversion: they should cost the same."""
     teacher, student = networks(pair)
     images = torch.randn(1000, *pair.shape)
     stored = _stored_step(teacher, copy.deepcopy(student), images, pair, place)
@@ -230,7 +229,7 @@ def _stored_step(teacher: nn.Module, student: nn.Module, images: Tensor, pair: P
 def _student_step(
     method: Method, teacher: nn.Module, student: nn.Module, images: Tensor, pair: Pair, place: Place
 ) -> Callable[[], None]:
-    """A step of the student on a pool of `images`, after one synthesis."""
+    """A student step on a pool of `images`, after one synthesis."""
     runtime = place.runtime()
     problem = problem_of(pair, teacher, student, runtime)
     ours = method.start(problem, runtime)
@@ -261,7 +260,7 @@ CASES = {
     f"{kind}-{pair}": (kind, pair)
     for kind in ("dfad", "inversion", "distillation")
     for pair in PAIRS
-    if (kind, pair) != ("inversion", "camvid") and (kind == "dfad" or pair != "lenet5-narrow")  # no host serves masks
+    if (kind, pair) != ("inversion", "camvid") and (kind == "dfad" or pair != "lenet5-narrow")  # no inversion serves masks
 }
 CASES |= {f"compiled-{pair}": ("compiled", pair) for pair in PAIRS}
 CASES |= {f"{kind}-wrn-40-2": (kind, "wrn-40-2") for kind in ("after-inversion", "stored-or-inverted")}

@@ -1,13 +1,13 @@
-"""What diffusion augmentation brings: each host alone, wrapped in DDA, and alone again with the time that DDA took.
+"""What diffusion augmentation brings: each host without DDA, with it, and without it in the time that DDA took.
 
     python benchmarks/dda.py dda-fashion-mnist --data FOLDER --seeds 0 1
 
 Students with a host take the same number of steps on batches of one size, with the same loss (DDA's), so that only the
-images differ: `steps` is the host alone, `dda` the host's bank, its variations, and a diffusion model trained on it; `time`
-is the host alone with a bank so much larger that the whole run takes as many CPU seconds as `dda` did (the `steps` run again,
-in the results, where that took no longer). KD on real data takes
-as many steps by plain distillation, and DFAD follows its own recipe. Everything goes through the command line a user has;
-each part is a run folder, so the same line resumes.
+images differ. `steps` is the host without DDA. `dda` is the host's bank and its variations by a diffusion model trained on it.
+`time` is the host without DDA, with a bank so much larger that the whole run takes as many CPU seconds as `dda` did; where
+`dda` took no longer than `steps`, the results repeat the `steps` run. KD on real data takes as many steps by plain
+distillation, and DFAD follows its own recipe. Every part is a `datafree` command with a run folder of its own, so the same line
+resumes.
 """
 
 import argparse
@@ -37,7 +37,7 @@ class Comparison:
     student: str
     hosts: tuple[str, ...]
     distil: str  # flags of every student
-    host_flags: str = ""  # flags of those with a host
+    host_flags: str = ""  # flags of the students with a host
     dfad: str = ""  # flags of the DFAD student; empty: none
 
 
@@ -73,8 +73,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the .npz files")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--jobs", type=int, default=1, help="seeds at once (default 1)")
-    parser.add_argument("--teacher", type=Path, help="network file of a teacher that is not taught here")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the run folders lie (default runs)")
+    parser.add_argument("--teacher", type=Path, help="network file of a teacher; left out: one is trained")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the run folders (default runs)")
     arguments = parser.parse_args()
     case, folder = COMPARISONS[arguments.name], arguments.runs / arguments.name
     train, test = (arguments.data / f"{case.data}_{split}.npz" for split in ("train", "test"))
@@ -95,16 +95,16 @@ def main() -> None:
         entries = []
         for host in case.hosts:
             light = f"--recipe dda-{host}-light {case.host_flags}"
-            alone = student(seed, host, "steps", f"{light} {_alone(host, 2000, plan.images_per_round, late)}")
+            plain = student(seed, host, "steps", f"{light} {_without_dda(host, 2000, plan.images_per_round, late)}")
             varied = student(seed, host, "dda", light)
-            # The bank is made at a steady pace; what DDA took longer, at that pace, in whole rounds.
-            extra = (varied["cpu_s"] - alone["cpu_s"]) / alone["bank_s"] * 2000
+            # How many more images the host makes, at its bank's pace, in the time that DDA took longer; in whole rounds.
+            extra = (varied["cpu_s"] - plain["cpu_s"]) / plain["bank_s"] * 2000
             bank = 2000 + max(0, round(extra / plan.images_per_round) * plan.images_per_round)
             if bank > 2000:
-                longer = student(seed, host, "time", f"{light} {_alone(host, bank, plan.images_per_round, late)}")
-            else:  # DDA took no longer: the host alone has had its time
-                longer = alone | {"budget": "time"}
-            entries += [alone, varied, longer]
+                longer = student(seed, host, "time", f"{light} {_without_dda(host, bank, plan.images_per_round, late)}")
+            else:  # DDA took no longer than the host without it
+                longer = plain | {"budget": "time"}
+            entries += [plain, varied, longer]
         if case.dfad:
             entries.append(student(seed, "dfad", "own-plan", case.dfad))
         real = f"--recipe stored-mnist --method.path {train} --plan.rounds {late} --plan.steps {plan.steps}"
@@ -116,7 +116,7 @@ def main() -> None:
     named = " --teacher FILE" if arguments.teacher else ""
     result = {
         "task": case.task,
-        "command": f"python benchmarks/dda.py {arguments.name} --data FOLDER{named} --seeds {_words(arguments.seeds)}",
+        "command": f"python benchmarks/dda.py {arguments.name} --data FOLDER{named} --seeds {_joined(arguments.seeds)}",
         "teacher_command": f"datafree teach TRAIN --arch {case.teacher} {case.teach}" if case.teach else "packed, third party",
         "jobs": arguments.jobs,
         "machine": Runtime("cpu").machine(),
@@ -129,11 +129,11 @@ def main() -> None:
     print(f"wrote {out}")
 
 
-def _alone(host: str, bank: int, new: int, late: int) -> str:
+def _without_dda(host: str, bank: int, new: int, late: int) -> str:
     """Flags of a host without variations: its bank, then the same rounds of the student."""
     fill = bank // new
     flags = f"--method.variations 0 --method.bank {bank} --plan.warmup {fill} --plan.rounds {fill + late}"
-    first = f" --method.host.warmup-images {bank}" if host == "csd" else ""  # a bank is made before csd looks at the student
+    first = f" --method.host.warmup-images {bank}" if host == "csd" else ""  # csd makes the bank before it looks at the student
     return f"{flags} --plan.pool-size {bank + late * new}{first}"
 
 
@@ -154,13 +154,13 @@ def _entry(method: str, kind: str, seed: int, found: dict[str, Any]) -> dict[str
     }
 
 
-def _words(values: list[int]) -> str:
+def _joined(values: list[int]) -> str:
     return " ".join(map(str, values))
 
 
 def _datafree(line: str) -> None:
     print(f"$ datafree {line}", flush=True)
-    subprocess.run([sys.executable, "-m", "datafree.cli", *shlex.split(line)], check=True)  # its own peak memory
+    subprocess.run([sys.executable, "-m", "datafree.cli", *shlex.split(line)], check=True)  # so that its peak memory is its own
 
 
 if __name__ == "__main__":

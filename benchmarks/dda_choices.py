@@ -1,10 +1,10 @@
-"""What strength, omega, the number of variations and the rule of equal classes do to DDA's student.
+"""What strength, omega, the number of variations and the same-class rule do to DDA's student.
 
     python benchmarks/dda_choices.py --data FOLDER --seeds 0 --teacher FILE
 
-One bank of CSD and one diffusion model trained on it serve every row of a seed; a row varies the whole bank once, and its
-student takes 2,000 steps on the bank and what was kept. The settings of the recipe were fixed before and none is taken from
-this table, which is measured on the test set. Each row is a run folder; the same line resumes.
+One bank of CSD and one diffusion model trained on it serve every row of a seed. A row varies the whole bank once, and its
+student takes 2,000 steps on the bank and on what was kept. The table is measured on the test set: the recipe's settings were
+fixed before, and none is taken from it. Each row is a run folder, so the same line resumes.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from datafree.data.labelled import Labelled, labelled_for
 from datafree.engine import loop
 from datafree.engine.folder import RunDir
 from datafree.engine.method import Problem
-from datafree.methods.dda import DDA, Augmenter
+from datafree.methods.dda import DDA, DDASynthesizer
 from datafree.networks.network import Network
 from datafree.networks.teacher import Teacher
 from datafree.recipes import find_recipe
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with fashion_mnist_test.npz")
     parser.add_argument("--teacher", type=Path, required=True, help="the teacher of dda-fashion-mnist")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--runs", type=Path, default=Path("runs/dda-choices"), help="where the run folders lie")
+    parser.add_argument("--runs", type=Path, default=Path("runs/dda-choices"), help="folder of the run folders")
     arguments = parser.parse_args()
     teacher = load(arguments.teacher)
     test = labelled_for(str(arguments.data / "fashion_mnist_test.npz"), teacher.card.inputs.shape, teacher.card.classes)
@@ -82,13 +82,13 @@ def _measure(teacher: Network, choice: dict[str, Any], seed: int, test: Labelled
     assert isinstance(recipe.method, DDA)
     runtime = Runtime("cpu", "bf16", seed)
     with runtime.seeded():
-        student = fastest_layout(build(STUDENT, teacher.card.inputs, teacher.card.classes))
-        problem = Problem(Teacher(teacher.module, runtime), student, teacher.card.inputs, teacher.card.classes)
+        inputs = teacher.card.inputs
+        student = fastest_layout(build(STUDENT, inputs, teacher.card.classes))
+        problem = Problem(Teacher(teacher.module, inputs, runtime), student, inputs, teacher.card.classes)
         bank, diffuser = _prepared(recipe.method, problem, runtime, file.with_name("prepared.pt"))
         few = {key: choice[key] for key in ("variations", "omega", "same_class")}
-        diffusion = recipe.method.diffusion.model_copy(update={"strength": choice["strength"]})
-        settings = recipe.method.model_copy(update={**few, "diffusion": diffusion, "sources": recipe.method.bank})
-        made = Augmenter(settings, problem, runtime)
+        settings = recipe.method.replaced(**few, diffusion={"strength": choice["strength"]}, sources=recipe.method.bank)
+        made = DDASynthesizer(settings, problem, runtime)
         made.bank.load_state_dict(bank)
         made.waiting.add(made.bank.rows(slice(None)))
         if made.diffuser:
@@ -99,15 +99,15 @@ def _measure(teacher: Network, choice: dict[str, Any], seed: int, test: Labelled
         noted = runtime.drain()
         images, late = len(made.waiting), recipe.plan.rounds - recipe.plan.warmup
         sizes = {"rounds": 1 + late, "warmup": 1, "synthesis_rounds": 1, "images_per_round": images, "pool_size": images}
-        plan = recipe.plan.model_copy(update=sizes)
+        plan = recipe.plan.replaced(**sizes)
         with RunDir(file.with_suffix(""), {**Recipe(settings, plan, "").settings(), "seed": seed}) as folder:
             kept, clock, _ = loop.run(loop.Job(problem, made, plan, runtime, folder, quiet=True))
     chosen = predictions(kept, test.pixels, problem.inputs, torch.device("cpu"))
-    told = {name: round(noted[name], 4) for name in ("similarity", "same_class", "kept") if name in noted}
+    shares = {f"share_{name}": round(noted[name], 4) for name in ("similarity", "same_class", "kept") if name in noted}
     return {
         "last": round(percent(chosen == test.labels), 2),
         "images": images,
-        **({"share_" + name: value for name, value in told.items()}),
+        **shares,
         "wall_s": round(clock.seconds()["wall"] + runtime.phases.get("variation", 0.0), 1),
     }
 
@@ -115,7 +115,7 @@ def _measure(teacher: Network, choice: dict[str, Any], seed: int, test: Labelled
 def _prepared(method: DDA, problem: Problem, runtime: Runtime, file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The bank and the trained diffusion model of a seed, made once."""
     if not file.exists():
-        made = Augmenter(method, problem, runtime)
+        made = DDASynthesizer(method, problem, runtime)
         while made.preparation()[0] < made.preparation()[1]:
             made.prepare()
             print(made.preparation(), runtime.drain(), flush=True)

@@ -3,7 +3,7 @@
     python benchmarks/fingerprints.py --out before.json
     python benchmarks/fingerprints.py --out after.json --against before.json
 
-Two machines may round differently, so both files are made on one machine.
+Two machines may round differently, so make both files on the same machine.
 """
 
 import argparse
@@ -90,7 +90,7 @@ def data() -> None:
 
 
 def fingerprint(name: str, line: str) -> str:
-    """The student's hash, or that of a file's tensors."""
+    """The hash of a run's student, or of the tensors in a file."""
     command = [sys.executable, "-m", "datafree.cli", *shlex.split(line)]
     if line.startswith("distill"):
         command += ["--out", name, "--device", "cpu"]

@@ -42,7 +42,7 @@ class PlainDFAD:
         self.generator_optimizer = torch.optim.Adam(generator.parameters(), 1e-3)
 
     def round(self) -> None:
-        """Both players move."""
+        """Some steps of the student, then one of the generator."""
         for _ in range(self.steps):
             fake = self.generator(torch.randn(self.batch, self.latent)).detach()
             target = self.teacher(fake)
@@ -93,7 +93,7 @@ class PlainInversion:
 
 
 class PlainDistillation:
-    """A student's steps on stored images: the teacher asked without a graph, batches drawn from floats."""
+    """Student steps on stored images: the teacher runs without a graph, batches are drawn from floats."""
 
     def __init__(self, teacher: nn.Module, student: nn.Module, images: Tensor, batch: int, temperature: float):
         self.teacher, self.student, self.images = teacher, student.train(), images

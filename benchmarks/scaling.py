@@ -2,8 +2,8 @@
 
     python benchmarks/scaling.py --out benchmarks/results/scaling-cpu.json
 
-Runs are those of the command line, in processes of their own, on one thread; cost is CPU seconds as run.json tells them.
-Memory is the resident set of the process, looked at from outside each half second while it runs.
+Cost is CPU seconds on one thread. Rounds are those of `datafree distill` commands, each in a process of its own, whose resident
+set is read from outside every half second. The steps on a pool run in this process.
 """
 
 import argparse
@@ -34,7 +34,7 @@ QUIET = "--plan.eval-every 0 --plan.grid-every 0 --plan.log-every 100 --plan.sav
 
 
 def run(teacher: Path, out: Path, rounds: int) -> tuple[float, list[float]]:
-    """CPU seconds of a run of so many rounds, and the process's resident MiB as it went."""
+    """CPU seconds of a run of `rounds` rounds, and the resident MiB of its process, every half second."""
     line = f"distill {teacher} --student {TINY} --recipe dfad-digits --plan.rounds {rounds} --plan.steps 1 --plan.batch 16 "
     line += f"--method.batch 16 {QUIET} --out {out}"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -51,7 +51,7 @@ def run(teacher: Path, out: Path, rounds: int) -> tuple[float, list[float]]:
 
 
 def resident_mb(pid: int) -> float:
-    """Of a process that may just have ended (then 0)."""
+    """Resident MiB of a process; 0 where it has just ended."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
     except (FileNotFoundError, IndexError):
@@ -59,7 +59,7 @@ def resident_mb(pid: int) -> float:
 
 
 def step_seconds(images: int, steps: int, folder: Path) -> float:
-    """CPU seconds of a student's step on a pool of so many images."""
+    """CPU seconds of a run of `steps` student steps on a pool of `images`, its start included."""
     path = folder / f"{images}.safetensors"
     if not path.exists():
         noise_set(INPUTS, images, seed=0).save(path)
@@ -82,7 +82,7 @@ def step_seconds(images: int, steps: int, folder: Path) -> float:
 
 
 def network(seed: int) -> Network:
-    """A fresh one."""
+    """A fresh network, its weights drawn by that seed."""
     torch.manual_seed(seed)
     return Network(build(TINY, INPUTS, 10).eval(), Card(architecture=TINY, classes=10, inputs=INPUTS))
 

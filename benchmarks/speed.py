@@ -3,9 +3,9 @@
     python benchmarks/speed.py --out benchmarks/results/speed-cpu.json
     python benchmarks/speed.py --cases all --device cuda --precision bf16 --out benchmarks/results/speed-cuda.json
 
-On a CPU, CPU seconds of this process on one thread; on a GPU, wall seconds up to the device's last work. The ratio is
-plain / ours, pair by pair, as its median with minimum and maximum. FLOP/s are what torch's counter finds in one of our
-rounds, a second; their share is of the best 3x3 convolution that this machine did, here, in the same numbers.
+On a CPU the times are CPU seconds of this process on one thread; on a GPU they are wall seconds until the device is idle. The
+ratio is plain / ours of each pair of rounds, given as median, minimum and maximum. FLOP/s are what torch's counter finds in one
+of our rounds, divided by our fastest round; their share is of the fastest 3x3 convolution on this machine in this precision.
 """
 
 import argparse
@@ -32,7 +32,7 @@ SMALL = ("dfad-lenet5", "dfad-lenet5-narrow", "dfad-wrn-40-2", "dfad-camvid", "i
 
 
 def seconds(play: Callable[[], object], device: str) -> float:
-    """What one call takes."""
+    """Seconds that one call takes."""
     if device == "cpu":
         began = time.process_time()
         play()
@@ -45,7 +45,7 @@ def seconds(play: Callable[[], object], device: str) -> float:
 
 
 def best_rates(place: Place) -> dict[str, float]:
-    """FLOP/s of the machine at its best, in the numbers of the contest: a large matrix product and 3x3 convolutions."""
+    """FLOP/s of the machine at its best in this precision: of a large matrix product and of 3x3 convolutions."""
     kind = torch.bfloat16 if place.precision == "bf16" else torch.float32
     n, times = (2048, 8) if place.device == "cpu" else (8192, 20)
     a, b = torch.randn(2, n, n, dtype=kind)
@@ -62,12 +62,12 @@ def best_rates(place: Place) -> dict[str, float]:
 
 
 def measure(name: str, place: Place, pairs: int, best: dict[str, float]) -> dict[str, Any]:
-    """Seconds of a round (or step) of each, alternating, the ratio pair by pair, and how near to its best the machine is."""
+    """Seconds of a round (or step) of both loops, alternating, their ratio, and how close the machine is to its best."""
     kind, pair = CASES[name]
     contest = KINDS[kind](PAIRS[pair], place)
     players = {"plain": contest.plain, "ours": contest.ours, **contest.parts}
     for play in players.values():
-        play()  # the first allocates
+        play()  # the first call allocates
     with FlopCounterMode(display=False) as counter:
         contest.ours()
     took: dict[str, list[float]] = {player: [] for player in players}
@@ -76,7 +76,7 @@ def measure(name: str, place: Place, pairs: int, best: dict[str, float]) -> dict
             took[player].append(seconds(play, place.device))
     ratios = [p / o for p, o in zip(took["plain"], took["ours"], strict=True)]
     middle = {player: statistics.median(values) for player, values in took.items()}
-    rate = counter.get_total_flops() / min(took["ours"])  # the least disturbed round, as the best rates are of their kind
+    rate = counter.get_total_flops() / min(took["ours"])  # the fastest round, as the best rates are of the fastest calls
     return {
         "kind": kind,
         "ratio": round(statistics.median(ratios), 3),
@@ -93,13 +93,13 @@ def measure(name: str, place: Place, pairs: int, best: dict[str, float]) -> dict
 
 
 def peak_mb(name: str, place: Place, who: str) -> float:
-    """Peak memory in MiB of a fresh process that plays two rounds: on a CPU the process's, torch included, else the GPU's."""
+    """Peak memory in MiB of a fresh process that runs two rounds: on a CPU the process's, torch included, else the GPU's."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, spawn) as pool:
-        return round(pool.submit(_play_alone, name, place, who).result(), 1)
+        return round(pool.submit(_two_rounds, name, place, who).result(), 1)
 
 
-def _play_alone(name: str, place: Place, who: str) -> float:
+def _two_rounds(name: str, place: Place, who: str) -> float:
     prepare(place)
     kind, pair = CASES[name]
     contest: Contest = KINDS[kind](PAIRS[pair], place)
@@ -112,14 +112,14 @@ def _play_alone(name: str, place: Place, who: str) -> float:
 
 
 def prepare(place: Place) -> None:
-    """One thread, one seed, and everything that is made lies on the device."""
+    """One thread, one seed, and new tensors on the device."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     torch.set_default_device(place.device)
 
 
 def line(name: str, row: dict[str, Any]) -> str:
-    """A case in words."""
+    """A case as a line to print."""
     generator = f"  generator {100 * row['generator_share']:.0f} %" if "generator_share" in row else ""
     return (
         f"{name:28} plain {row['plain_s']:.3f} s  ours {row['ours_s']:.3f} s  "
@@ -131,7 +131,7 @@ def line(name: str, row: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure, print a line a case, write the JSON."""
+    """Measure, print a line for each case, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="JSON to write")
     parser.add_argument(
@@ -139,15 +139,15 @@ def main() -> None:
         nargs="+",
         choices=[*CASES, "all"],
         default=list(SMALL),
-        help="default: a small selection; all: but the compiled",
+        help="default: a small selection; all: every case except the compiled ones",
     )
     parser.add_argument("--pairs", type=int, default=7, help="rounds of each loop (default 7)")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of both loops (default fp32)")
-    parser.add_argument("--graphs", action="store_true", help="the compiled rounds as CUDA graphs, for static shapes")
+    parser.add_argument("--graphs", action="store_true", help="compile with CUDA graphs")
     arguments = parser.parse_args()
     place = Place(arguments.device, arguments.precision, arguments.graphs)
-    quick = [name for name, (kind, _) in CASES.items() if kind != "compiled"]  # each of those compiles for minutes
+    quick = [name for name, (kind, _) in CASES.items() if kind != "compiled"]  # the others take minutes to compile
     chosen = quick if arguments.cases == ["all"] else arguments.cases
     prepare(place)
     best = best_rates(place)
@@ -159,7 +159,7 @@ def main() -> None:
     flags = "" if chosen == list(SMALL) else f" --cases {' '.join(arguments.cases)}"
     flags += f" --device {place.device} --precision {place.precision}" if (place.device, place.precision) != PLAIN else ""
     flags += " --graphs" if place.graphs else ""
-    how = "CPU seconds of the process" if place.device == "cpu" else "wall seconds up to the device's last work"
+    how = "CPU seconds of the process" if place.device == "cpu" else "wall seconds until the device is idle"
     result = {
         "command": f"python benchmarks/speed.py{flags} --pairs {arguments.pairs} --out {arguments.out}",
         "machine": place.runtime().machine(),

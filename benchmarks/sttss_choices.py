@@ -2,9 +2,9 @@
 
     python benchmarks/sttss_choices.py --data FOLDER --seeds 0
 
-Small on purpose (2,000 images, 1,500 student steps), so that the rows compare with each other and with nothing else. The
-teacher is taught on the first 50,000 training images and everything is measured on the last 10,000: this table is where the
-recipe's settings come from, so the test set is not looked at. Each combination is a run folder; the same line resumes.
+Small on purpose (2,000 images, 1,500 student steps), so the rows compare with each other and with nothing else. The teacher is
+trained on the first 50,000 training images and everything is measured on the last 10,000: the recipe's settings come from this
+table, so it does not look at the test set. Each combination is a run folder, so the same line resumes.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from datafree import evaluate
 from datafree.core.runtime import Runtime
 from datafree.reports import record
 
-FIT = 50_000  # training images that the teacher is taught on; the others measure
+FIT = 50_000  # training images that the teacher is trained on; the others measure
 TEACH = "--arch lenet5 --inputs 1x32x32 --mean 0 --std 1 --epochs 15 --weight-decay 5e-4 --seed 0"
 DISTIL = (
     "--student lenet5-half-zskd --recipe sttss-mnist-light --plan.pool-size 2000 --plan.warmup 20 --plan.synthesis-rounds 20 "
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with mnist_train.npz")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--jobs", type=int, default=1, help="students at once (default 1)")
-    parser.add_argument("--runs", type=Path, default=Path("runs/sttss-choices"), help="where the run folders lie")
+    parser.add_argument("--runs", type=Path, default=Path("runs/sttss-choices"), help="folder of the run folders")
     arguments = parser.parse_args()
     folder: Path = arguments.runs
     folder.mkdir(parents=True, exist_ok=True)

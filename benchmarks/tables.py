@@ -1,4 +1,4 @@
-"""Write the tables of the README and the docs from benchmarks/results/*.json, so that no number is ever typed.
+"""Write the tables of the README and the docs from benchmarks/results/*.json, so that no number in them is typed by hand.
 
 python benchmarks/tables.py          writes them
 python benchmarks/tables.py --check  exits with 1 where a document differs
@@ -21,7 +21,7 @@ METHODS = {
 
 
 def accuracy_table(results: list[dict[str, Any]]) -> str:
-    """One row a results file, in the order of the experiments: last student over seeds, the paper's number, the command."""
+    """One row for each results file, in the order of the experiments: the last students, the paper's number, the command."""
     order = list(EXPERIMENTS)
     lines = [
         "| method | paper | task | our number (last student) | their number | teacher | KD, real data | KD, noise | command |",
@@ -56,7 +56,7 @@ def _seeds(values: list[float]) -> str:
 
 
 def speed_tables(results: list[dict[str, Any]]) -> str:
-    """A table a speed file, one row a case, its command beneath it: the longest first, what compares torch.compile last."""
+    """One table for each speed file, its command below: the longest first, comparisons of torch.compile last."""
     tables = []
     for compiled in (False, True):
         for result in sorted(results, key=lambda result: -len(result["cases"])):
@@ -78,7 +78,7 @@ def _speed_table(rows: list[dict[str, Any]], compiled: bool) -> str:
         pair = case["teacher"] if row["kind"] == "inversion" else f"{case['teacher']} → {case['student']}"
         width = f", generator {case['width']} wide" if row["kind"] in ("dfad", "compiled") else ""
         cells = [
-            CONTESTS[row["kind"]],
+            CASE_LABELS[row["kind"]],
             f"{pair}, batch {case['batch']}{width}",
             *(f"{row[who]:.3f} s" for who in ("plain_s", "ours_s")),
             f"**{row['ratio']:.2f}x** ({low:.2f} to {high:.2f})",
@@ -91,8 +91,8 @@ def _speed_table(rows: list[dict[str, Any]], compiled: bool) -> str:
     return "\n".join(lines)
 
 
-def scaling_words(results: list[dict[str, Any]]) -> str:
-    """A sentence a file on how cost grows."""
+def scaling_sentences(results: list[dict[str, Any]]) -> str:
+    """One sentence for each file on how cost grows."""
     lines = []
     for result in results:
         found = result["scaling"]
@@ -105,7 +105,7 @@ def scaling_words(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-CONTESTS = {
+CASE_LABELS = {
     "dfad": "DFAD round",
     "compiled": "DFAD round",
     "inversion": "inversion step with statistics",
@@ -116,7 +116,7 @@ CONTESTS = {
 
 
 def choices_table(results: list[dict[str, Any]]) -> str:
-    """One row a sigma and activation weight; the student's accuracy, and the share of the largest class, for the rest."""
+    """One row for each sigma and activation weight; cells have the student's accuracy and the share of the largest class."""
     rows = [row for result in results for row in result["choices"]]
     columns = list(dict.fromkeys((row["feature"], row["balanced"]) for row in rows))
     names = [f"{feature}{', balanced' * balanced}" for feature, balanced in columns]
@@ -133,7 +133,7 @@ def choices_table(results: list[dict[str, Any]]) -> str:
 
 
 def comparison_table(results: list[dict[str, Any]]) -> str:
-    """One row a task, method and budget of a comparison of hosts with and without DDA."""
+    """One row for each task, method and budget of a comparison of hosts with and without DDA."""
     lines = [
         "| task | method | budget | last student | images made | variations kept | CPU seconds | command |",
         "|---|---|---|---|---|---|---|---|",
@@ -149,7 +149,7 @@ def comparison_table(results: list[dict[str, Any]]) -> str:
             )
             cells = [
                 result["task"],
-                *KINDS_IN_WORDS.get(key, key),
+                *RUN_LABELS.get(key, key),
                 f"**{statistics.mean(last):.2f}**{spread} ({_seeds(last)})",
                 f"{images - kept if tried else images:,}" if key[0] != "kd_real" else "none",
                 f"{kept:,} of {tried:,}" if tried else "none",
@@ -160,9 +160,9 @@ def comparison_table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-KINDS_IN_WORDS = {
+RUN_LABELS = {
     **{(host, "steps"): (f"`{host}`", "equal steps") for host in ("deepinversion", "csd", "cmi")},
-    **{(host, "dda"): (f"`dda` of `{host}`", "as its own") for host in ("deepinversion", "csd", "cmi")},
+    **{(host, "dda"): (f"`dda` of `{host}`", "the reference") for host in ("deepinversion", "csd", "cmi")},
     **{(host, "time"): (f"`{host}`", "equal time") for host in ("deepinversion", "csd", "cmi")},
     ("dfad", "own-plan"): ("`dfad`", "its own recipe, generator 16 wide"),
     ("kd_real", "steps"): ("KD, real data", "equal steps"),
@@ -170,9 +170,9 @@ KINDS_IN_WORDS = {
 
 
 def dda_choices_table(results: list[dict[str, Any]]) -> str:
-    """One row a choice of what DDA does with its sources."""
+    """One row for each choice of what DDA does with its sources."""
     lines = [
-        "| variations | strength | omega | same class asked | last student | images | mean cosine | same class | kept |",
+        "| variations | strength | omega | same class required | last student | images | mean cosine | same class | kept |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     names = ("variations", "strength", "omega", "same_class")
@@ -193,7 +193,7 @@ def dda_choices_table(results: list[dict[str, Any]]) -> str:
 
 
 def written() -> dict[Path, str]:
-    """Each document with its tables as the results files have them."""
+    """The text of each document, with its tables made from the results files."""
     results = [
         json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "benchmarks" / "results").glob("*.json"))
     ]
@@ -205,7 +205,7 @@ def written() -> dict[Path, str]:
         ROOT / "README.md": {
             "accuracy": accuracy_table(having("runs")),
             "speed": speed_tables(having("cases")),
-            "scaling": scaling_words(having("scaling")),
+            "scaling": scaling_sentences(having("scaling")),
         },
         ROOT / "docs" / "methods" / "sttss.md": {"choices": choices_table(having("choices"))},
         ROOT / "docs" / "methods" / "dda.md": {

@@ -1,6 +1,6 @@
 """One generator that is kept and trained over the whole run, and the fakes that it makes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import final
 
 import torch
@@ -57,6 +57,14 @@ class Fakes:
         for part in x.split(self.batch):  # copied out one by one: a CUDA graph writes its next answer over it
             part.copy_(make(len(part)))
         return x
+
+    def step(self, terms: Iterable[tuple[str, float, Tensor]]) -> None:
+        """One Adam step down the weighted sum of `terms`: name for the log, weight, and a scalar, each."""
+        weighted: list[Tensor] = []
+        for name, weight, term in terms:
+            self.runtime.note(name, term)
+            weighted.append(weight * term)
+        self.runtime.minimize(torch.stack(weighted).sum(), self.optimizer)
 
     def state(self) -> dict[str, Stateful]:
         """What must survive a restart, by name."""

@@ -152,10 +152,10 @@ def _our_dfad(
     def generator_part() -> None:
         """The generator's part of a round: a pass with gradients, and fakes for the student."""
         with runtime.autocast():
-            ours.generator(runtime.noise(pair.batch, pair.latent)).float().sum().backward()
+            ours.fakes.generator(runtime.noise(pair.batch, pair.latent)).float().sum().backward()
             with torch.no_grad():
                 for _ in range(pair.steps):
-                    ours.generator(runtime.noise(pair.batch, pair.latent))
+                    ours.fakes.generator(runtime.noise(pair.batch, pair.latent))
 
     return round_, generator_part
 

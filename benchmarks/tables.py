@@ -15,8 +15,11 @@ from datafree.recipes.experiments import EXPERIMENTS
 
 ROOT = Path(__file__).parents[1]
 METHODS = {
+    "dafl": ("DAFL", "[1904.01186](https://arxiv.org/abs/1904.01186)"),
     "dfad": ("DFAD", "[1912.11006](https://arxiv.org/abs/1912.11006)"),
+    "dfq": ("DFQ", "[2005.04136](https://arxiv.org/abs/2005.04136)"),
     "sttss": ("STTSS", "[2104.04868](https://arxiv.org/abs/2104.04868)"),
+    "zskt": ("ZSKT", "[1905.09768](https://arxiv.org/abs/1905.09768)"),
 }
 
 

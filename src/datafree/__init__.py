@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from datafree.engine.supervised import Training
     from datafree.methods.cmi import CMI
     from datafree.methods.csd import CSD
+    from datafree.methods.dafl import DAFL
     from datafree.methods.dda import DDA
     from datafree.methods.deepinversion import DeepInversion
     from datafree.methods.dfad import DFAD
+    from datafree.methods.dfq import DFQ
     from datafree.methods.stored import Stored
     from datafree.methods.sttss import STTSS
+    from datafree.methods.zskt import ZSKT
     from datafree.networks.build import build
     from datafree.networks.network import Card, Network, load
     from datafree.recipes import RECIPES
@@ -38,8 +41,10 @@ _HOMES = {
     "CMI": "methods.cmi",
     "CSD": "methods.csd",
     "Card": "networks.network",
+    "DAFL": "methods.dafl",
     "DDA": "methods.dda",
     "DFAD": "methods.dfad",
+    "DFQ": "methods.dfq",
     "DeepInversion": "methods.deepinversion",
     "InputSpec": "core.spec",
     "Network": "networks.network",
@@ -50,6 +55,7 @@ _HOMES = {
     "Stored": "methods.stored",
     "Training": "engine.supervised",
     "TransferSet": "data.sets",
+    "ZSKT": "methods.zskt",
     "build": "networks.build",
     "demo": "api.demo",
     "distill": "api.distill",
@@ -67,10 +73,13 @@ _HOMES = {
 __all__ = [
     "CMI",
     "CSD",
+    "DAFL",
     "DDA",
     "DFAD",
+    "DFQ",
     "RECIPES",
     "STTSS",
+    "ZSKT",
     "Augmentation",
     "Card",
     "DeepInversion",

@@ -8,7 +8,7 @@ import torch
 from helpers import TINY, network
 from torch import Tensor, nn
 
-from datafree import CMI, CSD, DDA, DFAD, STTSS, Augmentation, DeepInversion, Plan, Recipe, distill, dry_run
+from datafree import CMI, CSD, DAFL, DDA, DFAD, DFQ, STTSS, ZSKT, Augmentation, DeepInversion, Plan, Recipe, distill, dry_run
 from datafree.core.runtime import Runtime, check_compiler
 from datafree.engine.method import Method
 
@@ -71,6 +71,9 @@ def test_a_compiled_run_resumes_to_the_bit() -> None:
         ),
         DeepInversion(inversion={"steps": 2, "batch": 4}, adaptive=1.0, roll=1),
         STTSS(inversion={"steps": 2, "batch": 4}),
+        DAFL(latent={"size": 8, "width": 8}, batch=4),
+        DFQ(latent={"size": 8, "width": 8}, batch=4),
+        ZSKT(latent={"size": 8, "width": 8}, batch=8, reuses=2, attention=0),
         DFAD(latent={"size": 8, "width": 8}, batch=4, statistics=1.0),
     ],
 )
@@ -92,6 +95,7 @@ def test_a_folder_of_a_run_without_it_is_refused(tmp_path: Path) -> None:
     [
         CSD(warmup_images=0, inversion={"steps": 2, "batch": 4}),
         DDA(host=DeepInversion(inversion={"steps": 2, "batch": 4}), bank=8, batch=4),
+        ZSKT(latent={"size": 8, "width": 8}, batch=8, reuses=2),
     ],
 )
 def test_methods_that_read_inside_the_student_say_so(method: Method) -> None:

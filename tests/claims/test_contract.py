@@ -11,7 +11,23 @@ from helpers import INPUTS, TINY, network
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from datafree import CMI, CSD, DDA, DFAD, STTSS, Augmentation, DeepInversion, Network, Plan, Recipe, Stored, distill
+from datafree import (
+    CMI,
+    CSD,
+    DAFL,
+    DDA,
+    DFAD,
+    DFQ,
+    STTSS,
+    ZSKT,
+    Augmentation,
+    DeepInversion,
+    Network,
+    Plan,
+    Recipe,
+    Stored,
+    distill,
+)
 from datafree.core.runtime import Runtime
 from datafree.engine import loop
 from datafree.engine.folder import RunDir
@@ -36,6 +52,7 @@ def method(request: pytest.FixtureRequest, images: Path) -> Method:
         "csd": CSD(
             warmup_images=0, inversion={"steps": 4, "batch": 5}, latent={"size": 8, "width": 8}, views=Augmentation(crop=1)
         ),
+        "dafl": DAFL(latent={"size": 8, "width": 8}, batch=8),
         "dda": DDA(
             host=DeepInversion(inversion={"steps": 2, "batch": 5}),
             bank=11,
@@ -47,8 +64,10 @@ def method(request: pytest.FixtureRequest, images: Path) -> Method:
         ),
         "deepinversion": DeepInversion(inversion={"steps": 4, "lr": 0.05, "batch": 5}, roll=1),
         "dfad": DFAD(latent={"size": 8, "width": 8}, batch=8),
+        "dfq": DFQ(latent={"size": 8, "width": 8}, batch=8),
         "stored": Stored(path=images, look={"augment": Augmentation(crop=1, flip=True, jitter=0.1)}),
         "sttss": STTSS(inversion={"steps": 4, "lr": 0.05, "batch": 5}),
+        "zskt": ZSKT(latent={"size": 8, "width": 8}, batch=8, reuses=2),
     }
     return examples[request.param]
 

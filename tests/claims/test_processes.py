@@ -27,6 +27,7 @@ from datafree.core.runtime import Runtime
 from datafree.engine.folder import RunDir
 from datafree.engine.plan import Plan
 from datafree.engine.recipe import Recipe
+from datafree.methods.common.losses import negative_entropy
 from datafree.methods.csd import CSD
 from datafree.methods.dda import DDA
 from datafree.methods.stored import Stored
@@ -87,7 +88,7 @@ class Killed:
 def whole_run(out: Path) -> dict[str, Any]:
     """What either process ends with, and, to start no more processes than needed, what else is to be known of two."""
     with process_group(torch.device("cpu")):
-        found = {"student": run(out), "gradients": gradients(), "noise": Runtime("cpu").noise(4)}
+        found = {"student": run(out), "gradients": gradients(), "noise": Runtime("cpu").noise(4), "balance": balance()}
         group = weakref.ref(dist.group.WORLD)
     return found | {"gone": group() is None}
 
@@ -98,6 +99,15 @@ def gradients() -> list[Tensor | None]:
     learner = parallel(module)  # which has to live until the gradients are there
     F.cross_entropy(learner(x), x[:, 0, 0, :4].argmax(1)).backward()
     return [weight.grad for weight in module.parameters()]
+
+
+def balance() -> list[Tensor | None]:
+    """The negative entropy of what `plain` answers to this process's part of the images, then the gradients."""
+    module, x = plain(), noise_images().chunk(WORLD)[launch_rank()[0]]
+    learner = parallel(module)
+    loss = negative_entropy(5 * learner(x))
+    loss.backward()
+    return [loss.detach(), *(weight.grad for weight in module.parameters())]
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +157,19 @@ def test_gradients_are_those_of_the_global_batch_and_noise_is_each_processes_own
         assert torch.allclose(weight.grad, one, atol=1e-6)
     assert not torch.equal(first["noise"], second["noise"])
     assert torch.equal(first["noise"], Runtime("cpu").noise(4))  # the main process draws what one alone would
+
+
+def test_the_balance_of_classes_is_that_of_the_global_batch(whole: tuple[Path, list[dict[str, Any]]]) -> None:
+    module = plain()
+    loss = negative_entropy(5 * module(noise_images()))
+    loss.backward()
+    expected = [loss.detach(), *(weight.grad for weight in module.parameters())]
+    for found in whole[1]:
+        for value, seen in zip(expected, found["balance"], strict=True):
+            assert value is not None
+            assert torch.allclose(value, seen, atol=1e-6)
+    apart = [negative_entropy(5 * module(x)) for x in noise_images().chunk(WORLD)]
+    assert abs(sum(apart) / WORLD - loss) > 1e-3, "the mean of the parts' balances is something else"
 
 
 def inverted(out: Path) -> str:

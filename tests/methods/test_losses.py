@@ -9,8 +9,11 @@ from torch import Tensor
 from datafree.engine.look import kd
 from datafree.methods.common.losses import (
     agreed_divergence,
+    attention_distance,
     jensen_shannon,
     logit_gap,
+    negative_entropy,
+    own_cross_entropy,
     statistics_distance,
     total_variation,
 )
@@ -107,3 +110,51 @@ def test_agreed_divergence_counts_only_where_both_choose_alike(shape: tuple[int,
             agreed += 1
     assert 0 < agreed < len(pairs)
     assert agreed_divergence(student, teacher).item() == pytest.approx(total / len(pairs), rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_own_cross_entropy_is_that_of_the_largest_class(shape: tuple[int, ...]) -> None:
+    logits = torch.randn(shape)
+    expected = -sum(math.log(max(softmax(row, 1))) for row in rows(logits)) / len(rows(logits))
+    assert own_cross_entropy(logits).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_negative_entropy_is_that_of_the_mean_answer(shape: tuple[int, ...]) -> None:
+    logits = 3 * torch.randn(shape)
+    answers = [softmax(row, 1) for row in rows(logits)]
+    means = [sum(answer[c] for answer in answers) / len(answers) for c in range(4)]
+    expected = sum(p * math.log(p) for p in means)
+    assert negative_entropy(logits).item() == pytest.approx(expected, rel=1e-5)
+    assert -math.log(4) < expected < 0
+
+
+def test_negative_entropy_bears_a_class_that_never_comes() -> None:
+    logits = torch.zeros(3, 4)
+    logits[:, 0] = 300.0
+    logits.requires_grad_()
+    loss = negative_entropy(logits)
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+def test_attention_distance_compares_where_two_networks_look() -> None:
+    student, teacher = torch.randn(3, 2, 4, 5), torch.randn(3, 6, 4, 5)
+
+    def attention(image: list[list[list[float]]]) -> list[float]:
+        squares = [
+            sum(channel[i][j] ** 2 for channel in image) / len(image)
+            for i in range(len(image[0]))
+            for j in range(len(image[0][0]))
+        ]
+        norm = math.sqrt(sum(value**2 for value in squares))
+        return [value / norm for value in squares]
+
+    total = 0.0
+    for own, theirs in zip(student.tolist(), teacher.tolist(), strict=True):
+        total += sum((a - b) ** 2 for a, b in zip(attention(own), attention(theirs), strict=True))
+    seen = attention_distance(student, teacher).item()
+    assert seen == pytest.approx(total / (3 * 4 * 5), rel=1e-5)
+    assert attention_distance(7 * student, student).item() == pytest.approx(0, abs=1e-12)

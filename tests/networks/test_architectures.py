@@ -60,7 +60,9 @@ def test_sizes_that_networks_refuse_are_told() -> None:
         CLASSIFIERS["vgg11"]((3, 8, 8), 10)
 
 
-@pytest.mark.parametrize(("name", "size"), [("upsample", (12, 20)), ("upsample", (32, 32)), ("dcgan", (32, 48))])
+@pytest.mark.parametrize(
+    ("name", "size"), [("upsample", (12, 20)), ("upsample", (32, 32)), ("upsample-affine", (8, 12)), ("dcgan", (32, 48))]
+)
 def test_generators_make_any_fitting_size(name: str, size: tuple[int, int]) -> None:
     generator = GENERATORS[name]((3, *size), 10, 8)
     assert generator(torch.randn(4, 10)).shape == (4, 3, *size)
@@ -70,6 +72,17 @@ def test_generators_make_any_fitting_size(name: str, size: tuple[int, int]) -> N
 def test_generators_refuse_other_sizes_in_words(name: str, side: int) -> None:
     with pytest.raises(ValueError, match=f"{side}x{side} must be multiples of"):
         GENERATORS[name]((3, side, side), 10, 8)
+
+
+def test_the_affine_generator_learns_mean_and_scale_and_is_not_bounded() -> None:
+    plain, affine = (GENERATORS[name]((1, 8, 8), 10, 8) for name in ("upsample", "upsample-affine"))
+    assert [type(layer) for layer in affine.layers[:-1]] == [type(layer) for layer in plain.layers[:-2]]
+    with torch.no_grad():
+        affine.layers[-1].weight.fill_(5.0)
+        affine.layers[-1].bias.fill_(3.0)
+    x = affine(torch.randn(64, 10))
+    assert x.mean().item() == pytest.approx(3.0, abs=1e-4)
+    assert x.std().item() == pytest.approx(5.0, rel=1e-2)
 
 
 def test_dcgan_starts_from_the_papers_initialisation() -> None:

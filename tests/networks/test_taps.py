@@ -3,10 +3,12 @@
 import pytest
 import torch
 from helpers import INPUTS, network
+from torch import Tensor, nn
 
+from datafree import InputSpec, build
 from datafree.methods.common.losses import statistics_distance
 from datafree.networks.statistics import channel_means, moments
-from datafree.networks.taps import first_non_finite, layer_inputs, norm_statistics
+from datafree.networks.taps import first_non_finite, layer_inputs, layer_outputs, norm_statistics, stage_maps
 
 
 def hooks(module: torch.nn.Module) -> int:
@@ -96,3 +98,39 @@ def test_channel_means_and_their_gradient_are_those_of_a_naive_mean() -> None:
         (naive.reshape(3, 4, -1).mean(2) * y).sum().backward()
         assert torch.allclose(channel_means(x), naive.reshape(3, 4, -1).mean(2))
         assert torch.allclose(x.grad, naive.grad)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "stages"),
+    [
+        ("wrn-16-1", {32: "stages.0", 16: "stages.1", 8: "stages.2"}),
+        ("resnet18", {32: "layer1", 16: "layer2", 8: "layer3", 4: "layer4"}),
+        ("lenet5", {28: "conv1", 10: "conv2"}),  # its pooling is no layer
+        ("vgg8", {32: "features.2", 16: "features.6", 8: "features.10", 4: "features.14", 2: "features"}),
+    ],
+)
+def test_the_last_maps_of_each_size_are_those_of_the_stages(architecture: str, stages: dict[int, str]) -> None:
+    inputs = InputSpec(shape=(3, 32, 32))
+    module = build(architecture, inputs, 10).eval()
+    found = stage_maps(module, torch.zeros(2, *inputs.shape))
+    assert found == {(side, side): name for side, name in stages.items()}
+    assert hooks(module) == 0
+
+
+class Shared(nn.Module):
+    """One pooling at three sizes; the last map has one position."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.pool = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 2, 3, padding=1), nn.MaxPool2d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(self.pool(self.pool(self.two(self.pool(self.one(x)))))).flatten(1)
+
+
+def test_a_layer_that_is_called_at_several_sizes_gives_its_last_and_one_position_is_no_map() -> None:
+    module, x = Shared(), torch.randn(2, 1, 16, 16)
+    assert stage_maps(module, x) == {(16, 16): "one", (8, 8): "two"}
+    with layer_outputs(module, "pool") as seen:
+        module(x)
+    assert seen["pool"].shape[2:] == (1, 1)

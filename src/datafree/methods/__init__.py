@@ -3,18 +3,24 @@
 from datafree.engine.method import Method
 from datafree.methods.cmi import CMI
 from datafree.methods.csd import CSD
+from datafree.methods.dafl import DAFL
 from datafree.methods.dda import DDA
 from datafree.methods.deepinversion import DeepInversion
 from datafree.methods.dfad import DFAD
+from datafree.methods.dfq import DFQ
 from datafree.methods.stored import Stored
 from datafree.methods.sttss import STTSS
+from datafree.methods.zskt import ZSKT
 
 METHODS: dict[str, type[Method]] = {
     "cmi": CMI,
     "csd": CSD,
+    "dafl": DAFL,
     "dda": DDA,
     "deepinversion": DeepInversion,
     "dfad": DFAD,
+    "dfq": DFQ,
     "stored": Stored,
     "sttss": STTSS,
+    "zskt": ZSKT,
 }

@@ -12,13 +12,13 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from datafree.core.distributed import parallel
 from datafree.core.modes import evaluating, frozen
 from datafree.core.runtime import Runtime
 from datafree.core.settings import Images
 from datafree.core.state import Stateful
 from datafree.data.pool import Batch
 from datafree.engine.method import Method, Problem, Synthesizer
+from datafree.methods.common.fakes import Fakes
 from datafree.methods.common.generators import Latent
 from datafree.methods.common.losses import logit_gap, statistics_distance
 from datafree.networks.taps import norm_statistics
@@ -66,10 +66,8 @@ class DFADSynthesizer(Synthesizer):
     def __init__(self, settings: DFAD, problem: Problem, runtime: Runtime):
         super().__init__(problem, runtime)
         self.settings = settings
-        self.generator = settings.latent.build(problem.inputs.shape, runtime)
-        self.maker, self.learner = runtime.compiled(self.generator), runtime.compiled(parallel(self.generator))
+        self.fakes = Fakes(settings.latent, settings.batch, settings.lr, problem, runtime)
         self.student = runtime.compiled(problem.student)
-        self.optimizer = torch.optim.Adam(self.generator.parameters(), settings.lr, fused=True)
 
     def synthesize(self, n: int) -> Batch:
         """Move the generator up the gap, then n fresh fakes from new noise."""
@@ -77,11 +75,7 @@ class DFADSynthesizer(Synthesizer):
         # generator's step is the same cycle, begun one step earlier.
         for _ in range(self.settings.generator_steps):
             self._ascend()
-        x = torch.empty(n, *self.problem.inputs.shape, device=self.runtime.device, memory_format=torch.channels_last)
-        with torch.no_grad():
-            for part in x.split(self.settings.batch):  # copied out one by one: a CUDA graph writes its next answer over it
-                part.copy_(self._fakes(self.maker, len(part)))
-        return Batch(x)
+        return Batch(self.fakes.fresh(n))
 
     def loss(self, student: nn.Module, batch: Batch) -> Tensor:
         """The gap on these fakes: mean |S(x) - T(x)| of raw logits."""
@@ -90,14 +84,10 @@ class DFADSynthesizer(Synthesizer):
         return logit_gap(student(batch.x), target)
 
     def state(self) -> dict[str, Stateful]:
-        return {"generator": self.generator, "optimizer": self.optimizer}
+        return self.fakes.state()
 
     def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
-        return (self.optimizer,)
-
-    def _fakes(self, generator: nn.Module, n: int) -> Tensor:
-        with self.runtime.autocast():
-            return generator(self.runtime.noise(n, self.settings.latent.size)).float()  # type: ignore[no-any-return]
+        return (self.fakes.optimizer,)
 
     def _ascend(self) -> None:
         """One Adam step on the generator against the gap; the gradient flows through both networks into the fakes."""
@@ -106,12 +96,12 @@ class DFADSynthesizer(Synthesizer):
         still = evaluating(student) if settings.student_eval_in_generator_step else contextlib.nullcontext()
         reading = norm_statistics(self.teacher.network, settings.statistics > 0)
         with frozen(student), still, reading as seen, self.runtime.autocast():
-            x = self._fakes(self.learner, settings.batch)
+            x = self.fakes.learned(self.fakes.noise())
             gap = logit_gap(self.student(x), teacher(x))
         loss = -torch.log1p(gap) if settings.objective == "log-gap" else -gap
         if seen:
             distance = statistics_distance(seen.values(), scale_free=True)
             loss = loss + settings.statistics * distance
             self.runtime.note("statistics_distance", distance)
-        self.runtime.minimize(loss, self.optimizer)
+        self.runtime.minimize(loss, self.fakes.optimizer)
         self.runtime.note("generator_gap", gap)

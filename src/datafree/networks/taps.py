@@ -128,6 +128,27 @@ def last_maps(network: nn.Module, x: Tensor) -> tuple[str, int]:
     return last.name, last.output.shape[1]
 
 
+def stage_maps(network: nn.Module, x: Tensor) -> dict[tuple[int, int], str]:
+    """What gives the network's last feature maps of each size (height, width) for `x`, by name.
+
+    That is the last stage (a layer made of layers) that answers in that size: the layers 1 to 4 of a ResNet, the three blocks
+    of a WRN. Where no stage does, it is the last single layer. Maps of one position are left out.
+    """
+    layers = [(name, layer) for name, layer in network.named_modules() if name]
+    last: dict[str, Call] = {}  # what `layer_outputs` sees of a layer that is called several times
+    for call in _calls(network, layers, x):
+        last.pop(call.name, None)
+        last[call.name] = call
+    maps = [call for call in last.values() if call.output.dim() == 4]
+    found: dict[tuple[int, int], str] = {}
+    for stages in (False, True):
+        for call in maps:
+            if any(call.layer.children()) == stages:
+                found[call.output.shape[2], call.output.shape[3]] = call.name
+    found.pop((1, 1), None)
+    return found
+
+
 @contextmanager
 def output_replaced(layer: nn.Module, value: Tensor) -> Iterator[None]:
     """Inside, `layer` answers with `value`, whatever it is given."""

@@ -7,14 +7,20 @@ from datafree.engine.recipe import Recipe
 from datafree.methods import METHODS
 from datafree.recipes.cmi import CMI_RECIPES
 from datafree.recipes.csd import CSD_RECIPES
+from datafree.recipes.dafl import DAFL_RECIPES
 from datafree.recipes.dda import DDA_RECIPES
 from datafree.recipes.deepinversion import DEEPINVERSION_RECIPES
 from datafree.recipes.dfad import DFAD_RECIPES
+from datafree.recipes.dfq import DFQ_RECIPES
 from datafree.recipes.stored import STORED_RECIPES
 from datafree.recipes.sttss import STTSS_RECIPES
+from datafree.recipes.zskt import ZSKT_RECIPES
 
 RECIPES: dict[str, Recipe] = {
     **DFAD_RECIPES,
+    **DAFL_RECIPES,
+    **ZSKT_RECIPES,
+    **DFQ_RECIPES,
     **STTSS_RECIPES,
     **DEEPINVERSION_RECIPES,
     **CMI_RECIPES,

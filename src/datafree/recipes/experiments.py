@@ -33,6 +33,7 @@ class Experiment:
 
 _DFAD = "Fang et al. 2019, arXiv 1912.11006, authors' README"
 _STTSS = "Wang 2021, arXiv 2104.04868"
+_DAFL_MNIST = Published(98.20, "best epoch", "Chen et al. 2019, arXiv 1904.01186")
 _UNPUBLISHED = Published(None, "best epoch", "no number published")
 _DFAD_MNIST = Published(98.3, "best epoch", _DFAD)
 _LENET = "--inputs 1x32x32 --epochs 15 --weight-decay 3e-3"
@@ -79,6 +80,7 @@ EXPERIMENTS = {
         "dfad-mnist-light", "Fashion-MNIST", "fashion_mnist", "lenet5", "lenet5-half", _LENET, _UNPUBLISHED
     ),
     "dfad-mnist": Experiment("dfad-mnist", "MNIST", "mnist", "lenet5", "lenet5-half", _LENET, _DFAD_MNIST),
+    "dafl-mnist-light": Experiment("dafl-mnist-light", "MNIST", "mnist", "lenet5", "lenet5-half", _LENET, _DAFL_MNIST),
     "dfad-cifar10": _on_resnets(
         recipe="dfad-cifar10", task="CIFAR-10", data="cifar10", paper=Published(93.3, "best epoch", _DFAD)
     ),

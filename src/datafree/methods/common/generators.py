@@ -1,6 +1,7 @@
 """Generators: noise z [B, latent] to inputs [B, C, H, W] in network units or pixels; `GENERATORS` names them."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -36,11 +37,12 @@ class UpsampleGenerator(nn.Module):
     """DFAD's generator A: two doublings from a quarter of the size.
 
     The output passes a batch norm without weights, so it lives in the teacher's normalised space whatever the teacher's
-    mean and std are; with `pixels` it is a sigmoid instead, so [0, 1] pixels, as in CMI (arXiv 2105.08584). `width` is the
-    channels of the first convolutions (128 in both papers' codes). Raises `ValueError` for sides that are not multiples of 4.
+    mean and std are; with `affine` that norm has weights and no tanh before it, so mean and scale are learned, as in ZSKT
+    (arXiv 1905.09768); with `pixels` it is a sigmoid instead, so [0, 1] pixels, as in CMI (arXiv 2105.08584). `width` is the
+    channels of the first convolutions (128 in the papers' codes). Raises `ValueError` for sides that are not multiples of 4.
     """
 
-    def __init__(self, shape: Shape, latent: int, width: int = 128, pixels: bool = False):
+    def __init__(self, shape: Shape, latent: int, width: int = 128, pixels: bool = False, affine: bool = False):
         super().__init__()
         channels, height, wide = shape
         if height % 4 or wide % 4:
@@ -48,6 +50,7 @@ class UpsampleGenerator(nn.Module):
                 f"The upsample generator doubles twice, "
                 f"so {height}x{wide} must be multiples of 4; pass --inputs with such sides."
             )
+        plain = (nn.BatchNorm2d(channels),) if affine else (nn.Tanh(), nn.BatchNorm2d(channels, affine=False))
         self.base = (width, height // 4, wide // 4)
         self.project = nn.Linear(latent, width * self.base[1] * self.base[2])
         self.layers = nn.Sequential(
@@ -59,7 +62,7 @@ class UpsampleGenerator(nn.Module):
             nn.BatchNorm2d(width // 2),
             nn.LeakyReLU(0.2, inplace=True),
             nn.Conv2d(width // 2, channels, 3, padding=1),
-            *((nn.Sigmoid(),) if pixels else (nn.Tanh(), nn.BatchNorm2d(channels, affine=False))),
+            *((nn.Sigmoid(),) if pixels else plain),
         )
 
     def forward(self, z: Tensor) -> Tensor:
@@ -117,6 +120,7 @@ def _through(layers: nn.Sequential, x: Tensor) -> Tensor:
 
 GENERATORS: dict[str, Callable[[Shape, int, int, bool], nn.Module]] = {
     "upsample": UpsampleGenerator,
+    "upsample-affine": partial(UpsampleGenerator, affine=True),
     "dcgan": DCGANGenerator,
 }
 
@@ -126,8 +130,9 @@ class Latent(Settings):
 
     size: PositiveInt = 256
     """Size of the noise z, numbers."""
-    generator: Literal["upsample", "dcgan"] = "upsample"
-    """upsample: doubles twice, for sides in multiples of 4; dcgan: doubles four times, for sides in multiples of 16."""
+    generator: Literal["upsample", "upsample-affine", "dcgan"] = "upsample"
+    """upsample: doubles twice, for sides in multiples of 4; upsample-affine: the same, and learns the mean and scale of its
+    images, which are not bounded; dcgan: doubles four times, for sides in multiples of 16."""
     width: PositiveInt = 128
     """Channels of the generator's widest (upsample) or last (dcgan) convolutions."""
 

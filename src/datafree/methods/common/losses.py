@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from datafree.core.distributed import mean_over_ranks
 from datafree.networks.taps import NormStatistics
 
 
@@ -69,3 +70,32 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor, temperature: float) -> T
     """
     log_q = F.log_softmax(logits.float() / temperature, dim=1)
     return -(targets * log_q).sum(dim=1)
+
+
+def own_cross_entropy(logits: Tensor) -> Tensor:
+    """Cross-entropy of logits against their own largest class, in fp32; mean over batch and positions.
+
+    The one-hot loss of DAFL (arXiv 1904.01186): it is small where the teacher is sure.
+    """
+    return F.cross_entropy(logits.float(), logits.argmax(dim=1))
+
+
+def negative_entropy(logits: Tensor) -> Tensor:
+    """sum p log p in nats, where p is the mean softmax over batch and positions; of the batches of all ranks together.
+
+    At least -log(classes), where classes come equally often. The information entropy loss of DAFL (arXiv 1904.01186), whose
+    code takes the logarithm to base 10: its weight there divided by log(10) is the weight here.
+    """
+    p = logits.float().softmax(dim=1).transpose(0, 1).flatten(1).mean(dim=1)
+    p = mean_over_ranks(p)
+    return (p * p.clamp_min(torch.finfo(p.dtype).tiny).log()).sum()  # a class that never comes has p = 0
+
+
+def attention_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference of the attention maps of two feature maps [B, channels, H, W], in fp32.
+
+    An image's attention map is the mean over channels of the squared features, flattened and divided by its L2 norm (attention
+    transfer, arXiv 1612.03928, as ZSKT, arXiv 1905.09768, uses it). The numbers of channels may differ.
+    """
+    one, other = (F.normalize(maps.float().square().mean(dim=1).flatten(1), dim=1) for maps in (student, teacher))
+    return F.mse_loss(one, other)

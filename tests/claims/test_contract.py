@@ -1,5 +1,6 @@
 """Every method, the same claims. A method that is listed in METHODS and has no example here fails."""
 
+import copy
 import csv
 import sys
 from collections.abc import Callable, Iterable
@@ -219,6 +220,17 @@ def test_student_changes_and_same_seed_gives_same_student(method: Method) -> Non
     assert not same(fresh, first)
     assert same(first, taught(method))
     assert not same(first, taught(method, seed=1))
+
+
+def test_a_restart_begins_anew_or_says_that_there_is_nothing_to(method: Method) -> None:
+    _, synthesizer = started(method, network(seed=2).module)
+    synthesizer.prepare()
+    synthesizer.synthesize(8)
+    before = {name: copy.deepcopy(part.state_dict()) for name, part in synthesizer.state().items()}
+    changed = synthesizer.restart()
+    after = {name: part.state_dict() for name, part in synthesizer.state().items()}
+    assert changed == (str(before) != str(after))
+    assert synthesizer.synthesize(8).x.isfinite().all()
 
 
 def test_callers_random_numbers_are_left_alone(method: Method) -> None:

@@ -75,6 +75,10 @@ class DAFLSynthesizer(Synthesizer):
         """
         return Batch(self.fakes.in_passes(n, self._learn))
 
+    def restart(self) -> bool:
+        self.fakes.restart()
+        return True
+
     def state(self) -> dict[str, Stateful]:
         return self.fakes.state()
 

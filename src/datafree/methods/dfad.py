@@ -83,6 +83,10 @@ class DFADSynthesizer(Synthesizer):
             target = self.teacher.fast(batch.x)
         return logit_gap(student(batch.x), target)
 
+    def restart(self) -> bool:
+        self.fakes.restart()
+        return True
+
     def state(self) -> dict[str, Stateful]:
         return self.fakes.state()
 

@@ -88,6 +88,10 @@ class DFQSynthesizer(Synthesizer):
                 self._learn()
         return Batch(self.fakes.fresh(n))
 
+    def restart(self) -> bool:
+        self.fakes.restart()
+        return True
+
     def state(self) -> dict[str, Stateful]:
         return self.fakes.state()
 

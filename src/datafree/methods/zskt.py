@@ -91,6 +91,10 @@ class ZSKTSynthesizer(Synthesizer):
             loss = loss + self.settings.attention * attention_distance(inside[one], outside[other])
         return loss
 
+    def restart(self) -> bool:
+        self.fakes.restart()
+        return True
+
     def state(self) -> dict[str, Stateful]:
         return self.fakes.state()
 

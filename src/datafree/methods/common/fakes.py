@@ -6,7 +6,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from datafree.core.distributed import parallel
+from datafree.core.distributed import parallel, same_weights
 from datafree.core.runtime import Runtime
 from datafree.core.state import Stateful
 from datafree.engine.method import Problem
@@ -29,14 +29,14 @@ class Fakes:
         runtime: Runtime,
         betas: tuple[float, float] = (0.9, 0.999),
     ):
-        self.latent, self.batch, self.shape, self.runtime = latent.size, batch, problem.inputs.shape, runtime
+        self.latent, self.batch, self.shape, self.runtime = latent, batch, problem.inputs.shape, runtime
         self.generator = latent.build(self.shape, runtime)
         self._maker, self._learner = runtime.compiled(self.generator), runtime.compiled(parallel(self.generator))
         self.optimizer = torch.optim.Adam(self.generator.parameters(), lr, betas, fused=True)
 
     def noise(self, n: int | None = None) -> Tensor:
         """z [n, latent], standard normal; of a whole batch where no `n` is given."""
-        return self.runtime.noise(self.batch if n is None else n, self.latent)
+        return self.runtime.noise(self.batch if n is None else n, self.latent.size)
 
     def learned(self, z: Tensor) -> Tensor:
         """The fakes [B, C, H, W] of z [B, latent], through which gradients reach the generator."""
@@ -65,6 +65,12 @@ class Fakes:
             self.runtime.note(name, term)
             weighted.append(weight * term)
         self.runtime.minimize(torch.stack(weighted).sum(), self.optimizer)
+
+    def restart(self) -> None:
+        """Begin anew with fresh weights, as where the images have collapsed."""
+        self.generator.load_state_dict(self.latent.build(self.shape, self.runtime).state_dict())
+        same_weights(self.generator)
+        self.optimizer.state.clear()
 
     def state(self) -> dict[str, Stateful]:
         """What must survive a restart, by name."""

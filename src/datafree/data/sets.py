@@ -12,7 +12,7 @@ from pydantic import Field, PositiveInt, ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from datafree.core.files import MAX_CARD, label_of, opened_safetensors, replace_atomically
+from datafree.core.files import MAX_CARD, metadata_entry, opened_safetensors, replace_atomically
 from datafree.core.settings import Settings, explain
 from datafree.core.spec import InputSpec
 from datafree.data.images import fit, list_images, npz_pixels, read_files, read_npz
@@ -96,7 +96,12 @@ def shard_path(path: Path, shard: int, shards: int) -> Path:
 def is_set(path: Path) -> bool:
     """Whether `path` names a set of ours, whole or in shards."""
     files = _siblings(path) if not path.exists() else [path]
-    return bool(files) and files[0].is_file() and files[0].suffix == ".safetensors" and label_of(files[0], _LABEL) is not None
+    return (
+        bool(files)
+        and files[0].is_file()
+        and files[0].suffix == ".safetensors"
+        and metadata_entry(files[0], _LABEL) is not None
+    )
 
 
 def read_set(path: Path) -> TransferSet:
@@ -130,7 +135,7 @@ def _gathered(card: SetCard, files: list[Path]) -> TransferSet:
 
 def read_set_card(path: Path) -> SetCard:
     """The card of one shard. Raises `ValueError` where it has none that is valid."""
-    return _card(label_of(path, _LABEL), path)
+    return _card(metadata_entry(path, _LABEL), path)
 
 
 def _card(label: str | None, path: Path) -> SetCard:

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from datafree.core.files import MAX_CARD, label_of, opened_safetensors, replace_atomically
+from datafree.core.files import MAX_CARD, metadata_entry, opened_safetensors, replace_atomically
 from datafree.core.settings import Settings, explain
 from datafree.core.spec import InputSpec
 from datafree.networks.architectures import OURS
@@ -62,7 +62,7 @@ class Network:
 
 def read_card(path: str | Path) -> Card:
     """The card of a network file, without its weights. Raises `ValueError` where it has none that is valid."""
-    return _card(label_of(existing(path), _LABEL), path)
+    return _card(metadata_entry(existing(path), _LABEL), path)
 
 
 def load(path: str | Path, allow_code: Collection[str] = ()) -> Network:

@@ -41,7 +41,9 @@ def reproduce(
     train, test = (data / f"{experiment.data}_{split}.npz" for split in ("train", "test"))
     for file in (train, test):
         if not file.exists():
-            raise ValueError(f"{file} is not there; it holds `images` and `labels` (or `masks`) of {experiment.task}.")
+            raise ValueError(
+                f"{file} does not exist; put the images and labels of {experiment.task} there, as arrays `images` and `labels`."
+            )
     where = f"--device {device}"
     taught = teacher or runs / "teacher.safetensors"
     if not taught.exists():

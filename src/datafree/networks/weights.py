@@ -64,5 +64,5 @@ def parameters(network: nn.Module) -> int:
 
 def existing(path: str | Path) -> Path:
     if not Path(path).is_file():
-        raise ValueError(f"{os.fspath(path)} is not there; name a file that is.")
+        raise ValueError(f"{os.fspath(path)} does not exist; name an existing file.")
     return Path(path)

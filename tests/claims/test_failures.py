@@ -65,7 +65,7 @@ def test_shapes_that_networks_refuse_are_told() -> None:
         distill(network(1), "lenet5-half", recipe=recipe, quiet=True)
     with pytest.raises(ValueError, match=r"student answers 1x8x8 with \[2\] and the teacher with \[2, 8, 8\]"):
         distill(nn.Conv2d(1, 2, 1), TINY, inputs=INPUTS, recipe=recipe, quiet=True)
-    with pytest.raises(ValueError, match=r"answers two inputs with \[2, 1, 64\], not \[2, classes\] or"):
+    with pytest.raises(ValueError, match=r"returns \[2, 1, 64\] for two inputs, not \[2, classes\] or"):
         distill(nn.Flatten(2), TINY, inputs=INPUTS, recipe=recipe, quiet=True)
     with pytest.raises(ValueError, match="student tells 4 classes apart"):
         distill(network(1), network(2, classes=4).module, recipe=recipe, quiet=True)

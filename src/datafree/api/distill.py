@@ -22,7 +22,7 @@ from datafree.engine.plan import Plan
 from datafree.engine.progress import say
 from datafree.engine.recipe import Recipe
 from datafree.networks.network import Card, Network
-from datafree.networks.outputs import tensor_answers
+from datafree.networks.outputs import logits_only
 from datafree.networks.sources import Source, as_network, student_for
 from datafree.networks.teacher import Teacher
 from datafree.networks.weights import fingerprint, parameters, read_weights, shapes_fingerprint
@@ -97,7 +97,7 @@ def distill(
         problem.check()
         if budget:
             chosen = _within(budget, asked, problem, chosen, out, quiet)
-        stack.enter_context(tensor_answers(module))
+        stack.enter_context(logits_only(module))
         identity = _identity(network, pupil, chosen, runtime)
         folder = stack.enter_context(RunDir(path, identity))
         if folder.finished:

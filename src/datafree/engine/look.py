@@ -1,4 +1,4 @@
-"""How a student looks at images and at the teacher's answers to them: augmentation, and the distillation loss."""
+"""How a student sees images and the teacher's logits for them: augmentation, and the distillation loss."""
 
 import torch.nn.functional as F
 from pydantic import PositiveFloat
@@ -9,12 +9,12 @@ from datafree.data.augment import Augmentation
 
 
 class Look(Settings):
-    """How the student sees an image in its steps; the teacher is asked about the same."""
+    """How the student sees images in its steps; the teacher gets the same augmented images."""
 
     temperature: PositiveFloat = 20.0
-    """Softens both networks' logits; the loss is scaled by its square."""
+    """Divides the logits of both networks; the loss is multiplied by its square."""
     augment: Augmentation = Augmentation()
-    """How an image changes each time it is seen."""
+    """Random changes of an image, drawn anew each time it is seen."""
 
 
 def kd(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

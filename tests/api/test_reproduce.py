@@ -87,7 +87,7 @@ def test_mistakes_are_answered_in_words(
     assert main(["reproduce", "dfad-mnst", "--data", str(data)]) == 1
     assert "there are dfad-mnist-light" in capsys.readouterr().err
     assert main(["reproduce", "dfad-mnist", "--data", str(data)]) == 1
-    assert "mnist_train.npz is not there" in capsys.readouterr().err
+    assert "mnist_train.npz does not exist" in capsys.readouterr().err
     monkeypatch.setitem(command.EXPERIMENTS, "tiny", replace(SMALL, student="no-such-net"))
     assert main(["reproduce", "tiny", "--data", str(data), "--runs", str(data / "runs"), "--seeds", "1"]) == 1
     assert "A part of the experiment failed" in capsys.readouterr().err

@@ -99,7 +99,7 @@ def test_a_folder_of_a_run_without_it_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_methods_that_read_inside_the_student_say_so(method: Method) -> None:
-    with pytest.raises(ValueError, match=r"reads inside the student.*leave out --compile"):
+    with pytest.raises(ValueError, match=r"reads values inside the student.*leave out --compile"):
         student("default", method=method)
 
 

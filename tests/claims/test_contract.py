@@ -277,7 +277,7 @@ def test_every_part_of_the_state_is_saved_and_matters(method: Method, tmp_path: 
 def test_refuses_a_task_that_it_does_not_serve_in_words(method: Method) -> None:
     runtime = Runtime("cpu")
     problem = Problem(Teacher(network(seed=1).module, INPUTS, runtime), network(seed=2).module, INPUTS, 10, task="detection")
-    with pytest.raises(ValueError, match=r"serves classification.* so far, not detection; use dfad"):
+    with pytest.raises(ValueError, match=r"supports classification.*, not detection; use dfad"):
         method.start(problem, runtime)
 
 

@@ -63,11 +63,11 @@ def test_shapes_that_networks_refuse_are_told() -> None:
     recipe = Recipe(METHOD, PLAN, "test")
     with pytest.raises(ValueError, match="takes 32x32 inputs, not 8x8"):
         distill(network(1), "lenet5-half", recipe=recipe, quiet=True)
-    with pytest.raises(ValueError, match=r"student answers 1x8x8 with \[2\] and the teacher with \[2, 8, 8\]"):
+    with pytest.raises(ValueError, match=r"inputs of 1x8x8 the student returns logits \[2\] and the teacher \[2, 8, 8\]"):
         distill(nn.Conv2d(1, 2, 1), TINY, inputs=INPUTS, recipe=recipe, quiet=True)
-    with pytest.raises(ValueError, match=r"answers two inputs with \[2, 1, 64\], not \[2, classes\] or"):
+    with pytest.raises(ValueError, match=r"returns \[2, 1, 64\] for two inputs, not \[2, classes\] or"):
         distill(nn.Flatten(2), TINY, inputs=INPUTS, recipe=recipe, quiet=True)
-    with pytest.raises(ValueError, match="student tells 4 classes apart"):
+    with pytest.raises(ValueError, match="student has 4 classes"):
         distill(network(1), network(2, classes=4).module, recipe=recipe, quiet=True)
     with pytest.raises(ValueError, match="pass inputs="):
         distill(network(1).module, TINY, recipe=recipe, quiet=True)
@@ -99,11 +99,11 @@ def test_a_folder_of_the_format_before_is_refused_by_its_format(tmp_path: Path) 
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.txt").write_text("meow")
-    with pytest.raises(ValueError, match="not a run of ours"):
+    with pytest.raises(ValueError, match="do not belong to a run"):
         run(tmp_path / "photos")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "run.json").write_text('{"identity": ')
-    with pytest.raises(ValueError, match=r"not a run\.json of ours"):
+    with pytest.raises(ValueError, match=r"run\.json is not the record of a run"):
         run(tmp_path / "bad")
     assert sorted(p.name for p in (tmp_path / "photos").iterdir()) == ["cat.txt"]
 
@@ -145,7 +145,7 @@ def test_a_run_goes_on_after_the_disk_was_full(tmp_path: Path, monkeypatch: pyte
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(folder.torch, "save", full_later)
-    with pytest.raises(OSError, match="what was there before is kept"):
+    with pytest.raises(OSError, match="The earlier file is kept; free some space"):
         run(tmp_path / "run")
     monkeypatch.setattr(folder.torch, "save", save)
     assert torch.load(tmp_path / "run" / "checkpoint.pt")["round"] == 2
@@ -209,7 +209,7 @@ def test_a_stopped_run_saves_itself_says_so_and_resumes(
     assert process.returncode == 130
     last = errors.strip().splitlines()[-1]
     assert "Stopped after round" in last
-    assert "the same line resumes" in last
+    assert "the same command resumes" in last
     assert "Traceback" not in errors
     stopped = int(last.split("round ")[1].split()[0])
     assert torch.load(tmp_path / "run" / "checkpoint.pt")["round"] == stopped

@@ -208,9 +208,9 @@ def checkpoints(folder: Path) -> list[str]:
 
 def test_a_batch_that_cannot_be_dealt_out_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datafree.core.distributed.world_size", lambda: 3)
-    with pytest.raises(ValueError, match=r"--plan.batch 512 cannot be dealt out to 3 processes"):
+    with pytest.raises(ValueError, match=r"--plan.batch 512 cannot be split evenly over 3 processes"):
         Recipe(Stored(path=Path("set")), Plan(batch=512), "test").per_process()
-    with pytest.raises(ValueError, match=r"--method.inversion.batch 256 cannot be dealt out to 3 processes"):
+    with pytest.raises(ValueError, match=r"--method.inversion.batch 256 cannot be split evenly over 3 processes"):
         find_recipe("deepinversion-cifar10").per_process()
     host = CSD(inversion={"batch": 9}, warmup_images=30)
     method = DDA(host=host, bank=12, batch=6, sources=9, diffusion={"batch": 3})

@@ -35,7 +35,7 @@ from datafree.data.drawing import painted, palette
 from datafree.data.images import fit_masks
 from datafree.data.labelled import VOID, Labelled, load_labelled
 from datafree.engine.method import Method, Problem
-from datafree.engine.supervised import Training, _augmented, focal
+from datafree.engine.supervised import Training, _augmented, focal_loss
 from datafree.networks.network import Card, load
 from datafree.networks.teacher import Teacher
 from datafree.reports.metrics import confusion, intersection_over_union, score
@@ -173,8 +173,8 @@ def test_focal_loss_is_that_of_a_naive_loop() -> None:
         for c in range(3)
         if (k := int(labels[i, r, c])) != 4
     ]
-    assert torch.allclose(focal(logits, labels, 2.0, void=4), torch.stack(terms).mean(), atol=1e-6)
-    assert torch.equal(focal(logits, labels, 0.0, void=4), F.cross_entropy(logits, labels, ignore_index=4))
+    assert torch.allclose(focal_loss(logits, labels, 2.0, void=4), torch.stack(terms).mean(), atol=1e-6)
+    assert torch.equal(focal_loss(logits, labels, 0.0, void=4), F.cross_entropy(logits, labels, ignore_index=4))
 
 
 @pytest.mark.parametrize(("backbone", "weights"), [("resnet50", 23_508_032), ("mobilenetv2", 1_811_712)])
@@ -246,7 +246,7 @@ def test_a_factory_of_torchvision_serves(tmp_path: Path) -> None:
 
 def test_networks_that_answer_in_different_sizes_are_refused_in_words() -> None:
     coarse = nn.Sequential(nn.Conv2d(3, 3, 3, 2, 1))
-    with pytest.raises(ValueError, match=r"student answers 3x32x32 with \[3, 16, 16\] and the teacher with \[3, 32, 32\]"):
+    with pytest.raises(ValueError, match=r"3x32x32 the student returns logits \[3, 16, 16\] and the teacher \[3, 32, 32\]"):
         distill(segmenter(), coarse, recipe=Recipe(FAST, PLAN, "test"), quiet=True, device="cpu")
 
 

@@ -164,12 +164,12 @@ def test_recipes_survive_the_way_through_json() -> None:
         ("distill x --student lenet5-half --out y", "Name a recipe"),
         ("distill x --recipe dfad-mnist --out y", "--student NAME"),
         ("distill x --recipe dfad-mnist --student lenet5-half", "--out RUN"),
-        ("distill nothing.safetensors --recipe dfad-mnist --student lenet5-half --out y", "is not there"),
-        ("inspect nothing.safetensors", "is not there"),
-        ("pack nothing.pt --arch lenet5 --out y --inputs 1x32x32 --classes 10", "is not there"),
+        ("distill nothing.safetensors --recipe dfad-mnist --student lenet5-half --out y", "does not exist"),
+        ("inspect nothing.safetensors", "does not exist"),
+        ("pack nothing.pt --arch lenet5 --out y --inputs 1x32x32 --classes 10", "does not exist"),
         ("pack x --arch lenet5 --out y --inputs 32x32 --classes 10", "not CHANNELSxHEIGHTxWIDTH"),
-        ("teach nothing.npz --arch lenet5 --out y", "is not there"),
-        ("evaluate nothing.safetensors --data y", "is not there"),
+        ("teach nothing.npz --arch lenet5 --out y", "does not exist"),
+        ("evaluate nothing.safetensors --data y", "does not exist"),
     ],
 )
 def test_mistakes_end_in_one_sentence(line: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:

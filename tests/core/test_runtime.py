@@ -26,7 +26,7 @@ def test_random_numbers_go_on_where_they_were_saved() -> None:
 
 def test_a_device_that_is_not_there_is_refused_in_words() -> None:
     for name in ("cuda:7", "abacus"):
-        with pytest.raises(ValueError, match="not to be had here"):
+        with pytest.raises(ValueError, match="is not available"):
             find_device(name)
 
 

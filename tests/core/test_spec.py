@@ -24,7 +24,11 @@ def test_what_lies_outside_is_clipped() -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"mean": (0.1, 0.2)}, "give one, or one each"), ({"std": (0.0,)}, "must be positive"), ({"shape": (3, 0, 4)}, "greater")],
+    [
+        ({"mean": (0.1, 0.2)}, "give one, or one a channel"),
+        ({"std": (0.0,)}, "must be positive"),
+        ({"shape": (3, 0, 4)}, "greater"),
+    ],
 )
 def test_what_does_not_fit_is_refused(change: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):

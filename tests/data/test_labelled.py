@@ -66,7 +66,7 @@ def test_wrong_npz_are_refused_in_words(arrays: dict[str, np.ndarray], words: st
 
 def test_wrong_names_are_refused_in_words(tmp_path: Path) -> None:
     for name, words in [
-        (str(tmp_path / "nothing"), "is not there"),
+        (str(tmp_path / "nothing"), "does not exist"),
         ("torchvision:MNIST", "not of the form"),
         (f"torchvision:Nothing:{tmp_path}", "no set named"),
         (f"torchvision:CIFAR10:{tmp_path}", "download it there first"),

@@ -60,10 +60,10 @@ def test_a_queue_deals_in_the_order_they_came() -> None:
     queue.add(with_targets(1, 2, 3))
     queue.add(with_targets(4, 5))
     assert len(queue) == 5
-    assert queue.deal(2).y.argmax(1).tolist() == [1, 2]
+    assert queue.take(2).y.argmax(1).tolist() == [1, 2]
     again = Queue(INPUTS)
     again.load_state_dict(queue.state_dict())
-    batch = again.deal(3)
+    batch = again.take(3)
     assert INPUTS.to_pixels(batch.x)[:, 0, 0, 0].tolist() == batch.y.argmax(1).tolist() == [3, 4, 5]
     assert len(again) == 0
 

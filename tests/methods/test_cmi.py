@@ -102,10 +102,10 @@ def test_the_adversary_finds_where_student_and_teacher_agree_on_the_class_alone(
 
 def test_a_teacher_without_batch_norm_is_told_what_serves_it() -> None:
     lenet = network(1, "lenet5", InputSpec(shape=(1, 32, 32)))
-    with pytest.raises(ValueError, match="batch-norm statistics, and this teacher has none; dfad serves it"):
+    with pytest.raises(ValueError, match="batch-norm statistics, and this teacher has none; use dfad, or sttss"):
         synthesize(lenet, CMI(inversion={"steps": 1}), 10, device="cpu")
 
 
 def test_a_method_with_a_memory_is_not_made_in_shards(taught: Network) -> None:
-    with pytest.raises(ValueError, match="remembers earlier batches"):
+    with pytest.raises(ValueError, match="depends on earlier ones"):
         synthesize(taught, FAST, 200, shard=(1, 2), device="cpu", quiet=True)

@@ -106,7 +106,7 @@ def test_the_student_s_steps_teach_the_head_and_a_new_set_begins_it_anew(taught:
 
 def test_what_it_cannot_serve_is_said_in_words(taught: Network) -> None:
     lenet = network(1, "lenet5", InputSpec(shape=(1, 32, 32)))
-    with pytest.raises(ValueError, match="batch-norm statistics, and this teacher has none; dfad serves it"):
+    with pytest.raises(ValueError, match="batch-norm statistics, and this teacher has none; use dfad, or sttss"):
         inverter(FAST, lenet, lenet.module)
     with pytest.raises(ValueError, match="8x12 must be square"):
         inverter(FAST, network(1, inputs=InputSpec(shape=(1, 8, 12))))

@@ -86,7 +86,7 @@ def test_taps_are_gone_after_an_inversion(taught: Network) -> None:
 
 def test_a_teacher_without_batch_norm_is_told_what_serves_it() -> None:
     lenet = network(1, "lenet5", InputSpec(shape=(1, 32, 32)))
-    with pytest.raises(ValueError, match="batch-norm statistics, and this teacher has none; dfad serves it"):
+    with pytest.raises(ValueError, match="batch-norm statistics, and this teacher has none; use dfad, or sttss"):
         synthesize(lenet, DeepInversion(inversion={"steps": 1}), 10, device="cpu")
 
 

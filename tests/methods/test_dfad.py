@@ -48,6 +48,6 @@ def test_their_distance_is_logged_only_where_it_counts(taught: Network) -> None:
 
 def test_a_teacher_without_norms_has_no_statistics_to_match() -> None:
     lenet = network(1, "lenet5", INPUTS.model_copy(update={"shape": (1, 32, 32)}))
-    with pytest.raises(ValueError, match="this teacher has none; dfad serves it"):
+    with pytest.raises(ValueError, match="this teacher has none; use dfad, or sttss"):
         adversary(lenet, statistics=1.0)
     adversary(lenet)  # and the paper's DFAD asks for none

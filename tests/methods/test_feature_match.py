@@ -33,7 +33,7 @@ def test_the_last_maps_are_those_of_the_last_stage(architecture: str, name: str,
 
 
 def test_a_network_without_maps_is_refused_in_words() -> None:
-    with pytest.raises(ValueError, match="no layer that answers with feature maps"):
+    with pytest.raises(ValueError, match="no layer that returns feature maps"):
         last_maps(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)), torch.zeros(2, 1, 8, 8))
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from datafree import InputSpec, build
-from datafree.networks.folding import folded
+from datafree.networks.folding import fold_batch_norms
 
 
 def used(network: nn.Module) -> nn.Module:
@@ -33,7 +33,7 @@ def test_networks_fold_to_the_same_function(name: str, left: int) -> None:
     network = used(build(name, inputs, 10))
     before = {key: value.clone() for key, value in network.state_dict().items()}
     x = torch.randn(4, *inputs.shape, requires_grad=True)
-    faster = folded(network, x)
+    faster = fold_batch_norms(network, x)
     assert norms(faster) == left
     outputs = network(x), faster(x)
     assert torch.allclose(*outputs, rtol=1e-4, atol=1e-4 * outputs[0].abs().max().item())
@@ -69,16 +69,16 @@ def test_what_cannot_be_folded_is_left(how: str) -> None:
     network = used(Net(how))
     if how == "hooked":
         network.norm.register_forward_hook(lambda *_: None)  # type: ignore[operator, union-attr]
-    assert folded(network, torch.randn(2, 3, 4, 4)) is network
+    assert fold_batch_norms(network, torch.randn(2, 3, 4, 4)) is network
 
 
 def test_the_plain_net_of_these_tests_folds() -> None:
     network = used(Net("plainly"))
-    assert norms(folded(network, torch.randn(2, 3, 4, 4))) == 0
+    assert norms(fold_batch_norms(network, torch.randn(2, 3, 4, 4))) == 0
 
 
 def test_a_network_is_folded_whatever_precision_the_run_computes_in() -> None:
     network = used(build("resnet20", InputSpec(shape=(3, 32, 32)), 10))
     with torch.autocast("cpu", torch.bfloat16):
-        faster = folded(network, torch.randn(4, 3, 32, 32))
+        faster = fold_batch_norms(network, torch.randn(4, 3, 32, 32))
     assert norms(faster) == 0

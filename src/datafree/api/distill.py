@@ -15,14 +15,14 @@ from datafree.core.runtime import Compile, Precision, Runtime, check_compiler, f
 from datafree.core.spec import InputSpec
 from datafree.data.labelled import Labelled, labelled_for
 from datafree.engine import loop
-from datafree.engine.budget import Budget, expected, measure, parse_budget, stretched
-from datafree.engine.folder import STUDENT, RunDir, planned
+from datafree.engine.budget import Budget, measure, parse_budget, plan_summary, stretched
+from datafree.engine.folder import STUDENT, RunDir, earlier_plan
 from datafree.engine.method import Problem
 from datafree.engine.plan import Plan
-from datafree.engine.progress import say
+from datafree.engine.progress import print_line
 from datafree.engine.recipe import Recipe
 from datafree.networks.network import Card, Network
-from datafree.networks.outputs import tensor_answers
+from datafree.networks.outputs import logits_only
 from datafree.networks.sources import Source, as_network, student_for
 from datafree.networks.teacher import Teacher
 from datafree.networks.weights import fingerprint, parameters, read_weights, shapes_fingerprint
@@ -97,7 +97,7 @@ def distill(
         problem.check()
         if budget:
             chosen = _within(budget, asked, problem, chosen, out, quiet)
-        stack.enter_context(tensor_answers(module))
+        stack.enter_context(logits_only(module))
         identity = _identity(network, pupil, chosen, runtime)
         folder = stack.enter_context(RunDir(path, identity))
         if folder.finished:
@@ -127,14 +127,14 @@ def dry_run(teacher: Source, student: str, recipe: Recipe, **how: Any) -> None:
 
 def _within(budget: str, asked: Budget, problem: Problem, recipe: Recipe, out: str | Path | None, quiet: bool) -> Recipe:
     """The recipe stretched to a budget, or as it was when the run in `out` was begun with the same one."""
-    if out and (earlier := planned(Path(out), budget)):
+    if out and (earlier := earlier_plan(Path(out), budget)):
         return replace(recipe, plan=Plan(**earlier))
     if asked.seconds:
-        say(f"budget {budget}: measuring a few rounds", quiet or not is_main())
+        print_line(f"budget {budget}: measuring a few rounds", quiet or not is_main())
     pace = broadcast(measure(problem, recipe.per_process())) if asked.seconds else None
     plan = stretched(recipe.plan, asked, pace)
-    line = f"budget {budget}: {expected(plan, pace)} (the recipe's own: {recipe.plan.rounds:,} rounds)"
-    say(line, quiet or not is_main())
+    line = f"budget {budget}: {plan_summary(plan, pace)} (the recipe's own: {recipe.plan.rounds:,} rounds)"
+    print_line(line, quiet or not is_main())
     return replace(recipe, plan=plan)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from datafree.core.spec import InputSpec
 from datafree.networks.build import Option, timm_description
-from datafree.networks.network import Card, Network, filled
+from datafree.networks.network import Card, Network, from_card
 from datafree.networks.outputs import TASKS, probe
 from datafree.networks.weights import read_weights
 
@@ -37,6 +37,6 @@ def pack(
         inputs=inputs,
         history=({"event": "packed", "from": Path(weights).name},),
     )
-    packed = filled(card, state, weights, allow_code)
+    packed = from_card(card, state, weights, allow_code)
     task = TASKS[probe("network", packed.module, inputs).dim()]
     return Network(packed.module, card.model_copy(update={"task": task}))

@@ -13,7 +13,7 @@ from typing import Any
 from datafree.api.evaluate import evaluate
 from datafree.core.runtime import Runtime
 from datafree.data.sets import noise_set
-from datafree.engine.progress import say
+from datafree.engine.progress import print_line
 from datafree.networks.network import load
 from datafree.recipes.experiments import Experiment
 from datafree.reports import record
@@ -41,7 +41,9 @@ def reproduce(
     train, test = (data / f"{experiment.data}_{split}.npz" for split in ("train", "test"))
     for file in (train, test):
         if not file.exists():
-            raise ValueError(f"{file} is not there; it holds `images` and `labels` (or `masks`) of {experiment.task}.")
+            raise ValueError(
+                f"{file} does not exist; put the images and labels of {experiment.task} there, as arrays `images` and `labels`."
+            )
     where = f"--device {device}"
     taught = teacher or runs / "teacher.safetensors"
     if not taught.exists():
@@ -105,6 +107,6 @@ def _q(path: Path) -> str:
 
 def _datafree(line: str) -> None:
     """Run one command in a process of its own, so that its peak memory is its own."""
-    say(f"$ datafree {line}")
+    print_line(f"$ datafree {line}")
     if subprocess.run([sys.executable, "-m", "datafree.cli", *shlex.split(line)], check=False).returncode:
         raise ValueError("A part of the experiment failed; what it said stands above. The same line goes on from there.")

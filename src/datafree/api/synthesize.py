@@ -8,7 +8,7 @@ from datafree.core.files import path_or_temporary
 from datafree.core.runtime import Precision, Runtime
 from datafree.core.spec import InputSpec
 from datafree.data.sets import SetCard, TransferSet, read_shard
-from datafree.engine.fill import Order, fill
+from datafree.engine.fill import SetPlan, fill
 from datafree.engine.method import Method, NoStudent, Problem
 from datafree.engine.recipe import Recipe
 from datafree.networks.sources import Source, as_network
@@ -45,7 +45,7 @@ def synthesize(
     Raises `ValueError` for a method that needs a student, and as `distill` does.
     """
     taught = as_network(teacher, inputs, allow_code)
-    order = Order(n, batch, *shard, pixels=pixels, targets=targets, logits=logits)
+    plan = SetPlan(n, batch, *shard, pixels=pixels, targets=targets, logits=logits)
     settings = method if isinstance(method, Method) else (find_recipe(method) if isinstance(method, str) else method).method
     if settings.adversarial:
         raise ValueError("This method's inputs depend on a student, so it cannot make a set without one; use distill.")
@@ -59,5 +59,5 @@ def synthesize(
         synthesizer = settings.start(problem, runtime)
         made = {"method": settings.model_dump(mode="json"), "teacher": fingerprint(taught.module), "seed": seed, "n": n}
         made |= {"batch": batch, "pixels": pixels, "targets": targets, "logits": logits, "precision": runtime.precision}
-        label = SetCard(inputs=problem.inputs, provenance=synthesizer.provenance(), shards=order.shards, made=made)
-        return read_shard(fill(problem, synthesizer, runtime, order, path, label, quiet))
+        label = SetCard(inputs=problem.inputs, provenance=synthesizer.provenance(), shards=plan.shards, made=made)
+        return read_shard(fill(problem, synthesizer, runtime, plan, path, label, quiet))

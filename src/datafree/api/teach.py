@@ -10,7 +10,7 @@ from datafree.core.runtime import Precision, Runtime
 from datafree.core.spec import InputSpec, Shape
 from datafree.data.labelled import Labelled, load_labelled
 from datafree.engine.folder import RunDir
-from datafree.engine.progress import say
+from datafree.engine.progress import print_line
 from datafree.engine.supervised import Training, measured_inputs, train
 from datafree.networks.build import build
 from datafree.networks.network import Card, Network
@@ -47,8 +47,8 @@ def teach(
     labelled = labelled.fitted(inputs.shape, labelled.classes)
     began = time.monotonic()
 
-    def tell(epoch: int, loss: float) -> None:
-        say(f"epoch {epoch}/{training.epochs}  loss {loss:.4f}  {time.monotonic() - began:.0f} s", quiet)
+    def report(epoch: int, loss: float) -> None:
+        print_line(f"epoch {epoch}/{training.epochs}  loss {loss:.4f}  {time.monotonic() - began:.0f} s", quiet)
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(runtime.seeded())
@@ -65,7 +65,7 @@ def teach(
             }
             run = stack.enter_context(RunDir(Path(out).with_name(f"{Path(out).name}.parts"), identity))
             run.write({"status": "running"})
-        module = train(build(architecture, inputs, labelled.classes), labelled, inputs, training, runtime, tell, run)
+        module = train(build(architecture, inputs, labelled.classes), labelled, inputs, training, runtime, report, run)
     history = {"event": "taught", "data": Path(labelled.source).name, "epochs": training.epochs, "seed": seed}
     task = TASKS[probe("network", module, inputs).dim()]
     card = Card(architecture=architecture, classes=labelled.classes, task=task, inputs=inputs, history=(history,))

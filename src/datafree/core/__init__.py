@@ -1,1 +1,1 @@
-"""The ground: settings, inputs, files, state, devices, processes, modes."""
+"""What every other package builds on: settings, inputs, files, state, devices, processes, modes."""

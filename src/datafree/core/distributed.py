@@ -1,4 +1,4 @@
-"""Several processes that work as one: which one this is, what they agree on, and what they train together."""
+"""Several processes that train one student: their ranks, what they exchange, and gradients averaged over them."""
 
 import contextlib
 import importlib
@@ -16,20 +16,21 @@ T = TypeVar("T")
 
 
 def launch_rank() -> tuple[int, int]:
-    """Rank of this process, from 0, and how many there are, as torchrun set them; (0, 1) without it."""
+    """Rank of this process, from 0, and the number of processes, as torchrun set them; (0, 1) without torchrun."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextlib.contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Inside, the processes that torchrun started are one group: gloo between CPUs, NCCL between GPUs."""
+    """Inside, the processes that torchrun started form one group: gloo between CPUs, NCCL between GPUs."""
     if launch_rank()[1] == 1 or dist.is_initialized():
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    # This module keeps the group that stands when it is first imported, for good, as a default argument; DDP imports it. A
-    # group that outlives its destruction has threads, and they abort a process that ends while they work.
+    # DDP imports this module, which keeps the group that exists at its first import in a default argument. Imported before
+    # there is a group, it keeps none: a group that is kept after destroy_process_group has threads that still run, and they
+    # abort a process that ends.
     importlib.import_module("torch.distributed.nn")
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
@@ -39,62 +40,64 @@ def process_group(device: torch.device) -> Iterator[None]:
 
 
 def is_distributed() -> bool:
-    """Whether a process group stands, so that batches are parts of one batch."""
+    """Whether several processes form a group, so that each holds a part of every batch."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def world_size() -> int:
-    """How many processes work together; 1 where there is only this one."""
+    """Number of processes in the group; 1 without a group."""
     return dist.get_world_size() if is_distributed() else 1
 
 
 def rank() -> int:
-    """Rank of this process, from 0."""
+    """Rank of this process, from 0; 0 without a group."""
     return dist.get_rank() if is_distributed() else 0
 
 
 def is_main() -> bool:
-    """Whether this is rank 0, the process that writes and prints."""
+    """Whether this process is rank 0, which writes the files and prints."""
     return rank() == 0
 
 
 def barrier() -> None:
-    """Wait until every process is here."""
+    """Wait until every process has reached this call."""
     if is_distributed():
-        dist.all_reduce(torch.zeros(1))  # on the CPUs, so that no GPU is waited for
+        dist.all_reduce(torch.zeros(1))  # a CPU tensor, so that nothing waits for a GPU
 
 
 def broadcast(value: T) -> T:
-    """The value of rank 0, in every process."""
+    """The `value` of rank 0, in every process."""
     if not is_distributed():
         return value
-    said = [value]
-    dist.broadcast_object_list(said, device=torch.device("cpu"))
-    return said[0]
+    values = [value]
+    dist.broadcast_object_list(values, device=torch.device("cpu"))
+    return values[0]
 
 
 def any_rank(*flags: bool) -> tuple[bool, ...]:
-    """For each flag, whether it is set in any process."""
+    """For each flag, whether any process has set it."""
     if not is_distributed():
         return flags
-    votes = torch.tensor(flags, dtype=torch.int32)
-    dist.all_reduce(votes)
-    return tuple(vote > 0 for vote in votes.tolist())
+    counts = torch.tensor(flags, dtype=torch.int32)
+    dist.all_reduce(counts)
+    return tuple(count > 0 for count in counts.tolist())
 
 
 def sum_over_ranks(values: dict[str, float]) -> dict[str, float]:
-    """The sum of what the processes have under each name; a name may be missing in some."""
+    """For each name, the sum of the processes' values; a process that lacks a name adds 0."""
     if not is_distributed():
         return values
-    everyone: list[dict[str, float]] = [{} for _ in range(world_size())]
-    dist.all_gather_object(everyone, values)
-    names = dict.fromkeys(name for each in everyone for name in each)
-    return {name: sum(each.get(name, 0) for each in everyone) for name in names}
+    gathered: list[dict[str, float]] = [{} for _ in range(world_size())]
+    dist.all_gather_object(gathered, values)
+    names = dict.fromkeys(name for each in gathered for name in each)
+    return {name: sum(each.get(name, 0) for each in gathered) for name in names}
 
 
 class _Mean(torch.autograd.Function):
-    """Mean over processes. Backward hands each process the gradient as it is: the mean of the processes' gradients, which is
-    what they then take, is that of the loss of the whole batch, as it is for a loss that is a mean over images.
+    """Mean over processes; the backward pass does not divide the gradient by their number.
+
+    The training step averages the processes' gradients afterwards. That average is then the gradient of the loss of the whole
+    batch, as it is for a loss that is a mean over images.
     """
 
     @staticmethod
@@ -109,36 +112,39 @@ class _Mean(torch.autograd.Function):
 
 
 def mean_over_ranks(x: Tensor) -> Tensor:
-    """The mean of every process's x, with a gradient; x itself where this process works alone."""
+    """Mean of `x` over the processes, with a gradient; `x` itself without a group."""
     return cast(Tensor, _Mean.apply(x)) if is_distributed() else x
 
 
 def parallel(module: nn.Module) -> nn.Module:
-    """`module` to be called in the steps that train it: its gradients are means over processes, and so those of the whole
-    batch. `module` itself where this process works alone. All begin with the main process's weights.
+    """`module` in a `DistributedDataParallel`, for the steps that train it: gradients are averaged over the processes.
+
+    All processes start from the weights of rank 0. `module` itself without a group.
     """
     if not is_distributed():
         return module
-    with warnings.catch_warnings():  # the argument has a new name in late versions, which earlier ones do not know
+    with warnings.catch_warnings():  # later versions of torch rename this argument; earlier ones lack the new name
         warnings.simplefilter("ignore", FutureWarning)
         return DistributedDataParallel(module, broadcast_buffers=False)
 
 
 def unwrap(module: nn.Module) -> nn.Module:
-    """The module inside a `DistributedDataParallel`; any other as it is."""
+    """The module inside a `DistributedDataParallel`; any other module unchanged."""
     return module.module if isinstance(module, DistributedDataParallel) else module
 
 
 def same_weights(module: nn.Module) -> None:
-    """The main process's weights everywhere, in place."""
+    """Overwrite the weights of `module`, in place, with those of rank 0."""
     if is_distributed():
         for weight in module.parameters():
             dist.broadcast(weight.detach(), src=0)
 
 
 def mean_buffers(module: nn.Module) -> None:
-    """Each buffer of numbers as the mean over processes, in place: what batch norms remember is then of the whole batch, but
-    for the spread between the processes' own means.
+    """Average each floating-point buffer over the processes, in place.
+
+    The running statistics of batch norms then describe the whole batch, but their variances lack the spread between the
+    processes' means.
     """
     if is_distributed():
         for buffer in module.buffers():
@@ -148,9 +154,7 @@ def mean_buffers(module: nn.Module) -> None:
 
 
 def per_process(n: int, name: str) -> int:
-    """This process's part of `n` things of a batch. Raises `ValueError` where `n` cannot be dealt out evenly."""
+    """This process's part of `n` images. Raises `ValueError`, with the flag `name`, if the parts would differ in size."""
     if n % world_size():
-        raise ValueError(
-            f"{name} {n} cannot be dealt out to {world_size()} processes evenly; give a multiple of {world_size()}."
-        )
+        raise ValueError(f"{name} {n} cannot be split evenly over {world_size()} processes; give a multiple of {world_size()}.")
     return n // world_size()

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writes, safetensors with their metadata, hashes."""
+"""Atomic writes, safetensors files with their metadata, and hashes of files."""
 
 import contextlib
 import hashlib
@@ -13,14 +13,14 @@ from torch import Tensor
 
 from datafree.core.settings import first_line
 
-MAX_CARD = 64 * 2**10  # bytes of a card's JSON in a file's metadata
+MAX_CARD = 64 * 2**10  # largest card in the metadata of a file, bytes of JSON
 
 
 def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, flush it to the disk, then rename it over `path`.
+    """Write a temporary file beside `path` with `write`, flush it to the disk, then rename it to `path`.
 
-    A kill at any moment leaves the old file or the new one. On failure (a full disk, say) the temporary file is
-    removed, the old file stays, and the error goes on.
+    A kill at any moment leaves the old file or the new one. Raises `OSError` if writing fails, on a full disk for example: the
+    temporary file is then removed and the old file stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.writing")
@@ -28,45 +28,46 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)  # safetensors writes for the owner alone
+        temporary.chmod(0o644)  # safetensors creates files that only their owner can read
         temporary.replace(path)
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError | RuntimeError | SafetensorError):  # each writer says "disk full" in its own way
+        if isinstance(error, OSError | RuntimeError | SafetensorError):  # each writer reports a full disk in its own way
             free = shutil.disk_usage(path.parent).free / 2**20
             raise OSError(
-                f"Writing {path} failed ({first_line(error)}; {free:.1f} MiB are free there); what was there before is kept."
+                f"Writing {path} failed ({first_line(error)}; {free:.1f} MiB are free on that disk). The earlier file is kept; "
+                "free some space or name another folder, then run the same command again."
             ) from error
         raise
 
 
 @contextlib.contextmanager
 def path_or_temporary(path: str | Path | None, name: str) -> Iterator[Path]:
-    """`path`, or, where there is none, `name` in a folder that is thrown away."""
+    """`path`, or without one a path that ends in `name`, in a folder that is deleted afterwards."""
     if path is not None:
         yield Path(path)
         return
-    with tempfile.TemporaryDirectory(prefix="datafree-") as scratch:
-        yield Path(scratch) / name
+    with tempfile.TemporaryDirectory(prefix="datafree-") as folder:
+        yield Path(folder) / name
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small text file atomically."""
+    """Write `text` to `path` as UTF-8, atomically."""
     replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file's bytes, as hex."""
+    """SHA-256 of a file's bytes, as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
 def opened_safetensors(path: Path) -> Iterator[tuple[dict[str, str], Callable[[], dict[str, Tensor]]]]:
-    """Metadata of a safetensors file (empty where it has none), and what reads all its tensors; its header is parsed once.
+    """Metadata of a safetensors file (`{}` if it has none) and a function that reads all its tensors; parses the header once.
 
-    Raises `ValueError` where the file is none, or is cut short.
+    Raises `ValueError` if the file is not a safetensors file or is cut short.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -76,17 +77,19 @@ def opened_safetensors(path: Path) -> Iterator[tuple[dict[str, str], Callable[[]
 
             yield file.metadata() or {}, read
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file, or is cut short ({first_line(error)}).") from error
+        raise ValueError(
+            f"{path} is not a safetensors file, or is cut short ({first_line(error)}); copy or make it again."
+        ) from error
 
 
-def label_of(path: Path, name: str) -> str | None:
-    """The metadata entry `name` of a safetensors file, None where it has none. Raises as `opened_safetensors`."""
+def metadata_entry(path: Path, name: str) -> str | None:
+    """Entry `name` of a safetensors file's metadata, or None. Raises `ValueError` as `opened_safetensors` does."""
     with opened_safetensors(path) as (metadata, _):
         return metadata.get(name)
 
 
 def path_fingerprint(path: Path) -> str:
-    """Hash of a file's bytes, or of the names and sizes of a folder's files. `absent` where there is nothing."""
+    """SHA-256 of a file's bytes, or of the names and sizes of a folder's files; `absent` if `path` does not exist."""
     if path.is_file():
         return sha256(path)
     if not path.is_dir():

@@ -1,4 +1,4 @@
-"""What a network is put into: eval mode or no gradients for a while, the fastest layout for good."""
+"""Eval mode and frozen weights as context managers, and the memory layout in which networks run fastest."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,13 +8,13 @@ from torch import nn
 
 
 def fastest_layout(network: nn.Module) -> nn.Module:
-    """`network` with channels-last weights, in place: up to twice as fast, the same numbers up to rounding."""
+    """`network` with channels-last weights, in place: up to twice as fast, outputs equal up to rounding."""
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 @contextlib.contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """`network` in eval mode inside; every layer's own mode is restored."""
+    """Inside, `network` is in eval mode; afterwards each layer has its earlier mode again."""
     modes = [(layer, layer.training) for layer in network.modules()]
     network.eval()
     try:
@@ -26,7 +26,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
-    """Gradients pass through `network` inside, but its weights get none."""
+    """Inside, gradients flow through `network` but not to its weights."""
     flags = [(weight, weight.requires_grad) for weight in network.parameters()]
     network.requires_grad_(False)
     try:

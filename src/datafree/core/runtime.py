@@ -1,4 +1,4 @@
-"""Where and how a run computes: device, precision, random numbers, and notes that never wait for the device."""
+"""Device, precision, random numbers and counters of a run, and log values that are kept on the device."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from datafree.core.state import Counters
 
 try:
     import resource
-except ImportError:  # Windows has none
+except ImportError:  # Windows lacks this module
     resource = None  # type: ignore[assignment]
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -25,9 +25,9 @@ Compile = Literal["off", "default", "reduce-overhead", "max-autotune"]  # torch.
 
 
 class Runtime:
-    """Device, precision, seeded random numbers and counters of one run; each of several processes draws its own numbers.
+    """Device, precision, seeded random numbers and counters of one run; each process draws its own random numbers.
 
-    Raises `ValueError` for a device that is not there.
+    Raises `ValueError` if the device does not exist here.
     """
 
     def __init__(self, device: str = "auto", precision: Precision = "auto", seed: int = 0, compile: Compile = "off"):
@@ -35,47 +35,50 @@ class Runtime:
         self.precision, self.seed = find_precision(precision, self.device), seed
         self.random = torch.Generator(self.device).manual_seed(self.own_seed)
         self.counters = Counters()
-        self.phases: dict[str, float] = {}  # wall seconds of what was timed, over all sessions
+        self.phases: dict[str, float] = {}  # wall time of each timed phase over all sessions, seconds
         self._sums: dict[str, Tensor] = {}
         self._terms: dict[str, int] = {}
 
     @property
     def own_seed(self) -> int:
-        """The seed, and in later processes one of their own."""
-        return self.seed + 1_000_003 * rank()  # a CPU generator looks at the lower 32 bits alone
+        """The seed of this process: `seed` in rank 0, another one in each other rank."""
+        return self.seed + 1_000_003 * rank()  # a small step: a CPU generator uses only the lower 32 bits
 
     def seed_per_process(self) -> None:
-        """From here on torch's own random numbers, which dropout draws from, differ between processes too."""
+        """Seed torch's global random numbers, which dropout uses, differently in each process."""
         if rank():
             torch.manual_seed(self.own_seed)
 
     def noise(self, *shape: int) -> Tensor:
-        """Standard normal numbers on the device, from the run's own generator."""
+        """Standard normal numbers on the device, from the run's generator."""
         return torch.randn(*shape, generator=self.random, device=self.device)
 
     def uniform(self, *shape: int) -> Tensor:
-        """Numbers uniform in [0, 1) on the device, from the run's own generator."""
+        """Numbers uniform in [0, 1) on the device, from the run's generator."""
         return torch.rand(*shape, generator=self.random, device=self.device)
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """bf16 autocast where the run asked for it; losses and statistics stay in fp32 by their own doing."""
+        """bf16 autocast if the run's precision is bf16; losses and statistics convert to fp32 themselves."""
         if self.precision == "fp32":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
     def compiled(self, network: nn.Module) -> nn.Module:
-        """`network` to be called in the hot loop: by torch.compile where the run asked for it, else itself.
+        """`network` for the training loop: compiled by torch.compile if the run uses it, else `network` itself.
 
-        Its weights are the network's own, and the network stays as it was.
+        The compiled module shares the weights of `network`, which stays unchanged.
         """
         if self.compile == "off":
             return network
         return torch.compile(network, mode=self.compile, dynamic=False)  # type: ignore[return-value]
 
-    def refuse_compiled(self, who: str) -> None:
-        """Raise `ValueError` where the run asks for torch.compile, which closes a network that `who` reads inside of."""
+    def refuse_compiled(self, reader: str) -> None:
+        """Raise `ValueError` if the run uses torch.compile: `reader` needs values inside the student, which it hides."""
         if self.compile != "off":
-            raise ValueError(f"{who} reads inside the student, which torch.compile closes; leave out --compile.")
+            raise ValueError(
+                f"{reader} reads values inside the student, which torch.compile hides (--compile {self.compile}); "
+                "leave out --compile."
+            )
 
     def minimize(self, loss: Tensor | Iterable[Tensor], optimizer: torch.optim.Optimizer, clip: float = 0.0) -> None:
         """One step of `optimizer` down the gradient of `loss`, or of the sum of losses that are computed one by one.
@@ -91,32 +94,31 @@ class Runtime:
         optimizer.step()
 
     def note(self, name: str, value: Tensor) -> None:
-        """Add a scalar to the mean that the log prints next. Stays on the device."""
+        """Add the scalar `value` to the mean that the log writes next under `name`; the sum stays on the device."""
         value = value.detach().float()
         self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._terms[name] = self._terms.get(name, 0) + 1
 
     @contextlib.contextmanager
     def timed(self, phase: str) -> Iterator[None]:
-        """Add the wall time inside to what `phase` has cost so far; a GPU may still be at work when it ends."""
+        """Add the wall time spent inside to that of `phase`; work that a GPU still has queued at the end is not counted."""
         began = time.monotonic()
         yield
         self.phases[phase] = self.phases.get(phase, 0.0) + time.monotonic() - began
 
     def drain(self) -> dict[str, float]:
-        """Means of what was noted since the last drain, over all processes. The one place that waits for the device."""
+        """Means, over all processes, of the values noted since the last call. Only this call waits for the device."""
         sums = sum_over_ranks({name: total.item() for name, total in self._sums.items()})
         terms = sum_over_ranks(dict(self._terms))
         self._sums, self._terms = {}, {}
         return {name: total / terms[name] for name, total in sums.items()}
 
     def totals(self) -> dict[str, int]:
-        """The counters over all processes; what belongs to diffusion is left out where there was none."""
+        """The counters summed over all processes; those of diffusion are left out if they are 0."""
         counts = sum_over_ranks(self.counters.state_dict())
         return {name: int(total) for name, total in counts.items() if total or name in ("images", "teacher_queries")}
 
     def state_dict(self) -> dict[str, Any]:
-        """Random states (the run's own and torch's, which dropout draws from), the counts, and what phases have cost."""
         cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
         costs = {"counters": self.counters.state_dict(), "phases": dict(self.phases)}
         return {"random": self.random.get_state(), "torch": torch.get_rng_state(), "cuda": cuda, **costs}
@@ -131,14 +133,14 @@ class Runtime:
 
     @contextlib.contextmanager
     def seeded(self) -> Iterator[Self]:
-        """Seed torch's own random numbers inside, and leave the caller's as they were."""
+        """Inside, torch's global random numbers follow the run's seed; afterwards the caller's state is restored."""
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(self.seed)
             yield self
 
     def peak_mb(self) -> float | None:
-        """Peak memory in MiB: the device's where it is a GPU, else the process's; None on Windows, which does not count it."""
+        """Peak memory, MiB: of the GPU, or on a CPU of the process; None on Windows, which does not record it."""
         if self.device.type == "cuda":
             return round(torch.cuda.max_memory_allocated(self.device) / 2**20, 1)
         if resource is None:
@@ -147,16 +149,16 @@ class Runtime:
         return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
     def machine(self) -> str:
-        """The device in words."""
+        """The name of the GPU, or the number of CPU cores and threads."""
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
         return f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
 
 
 def find_device(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps` as a device; `auto` gives each process of a machine a GPU of its own.
+    """The device `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, ...; `auto` gives each process of a machine its own GPU.
 
-    Raises `ValueError` where it is not there.
+    Raises `ValueError` if the device does not exist here.
     """
     if name == "auto" and torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
@@ -166,26 +168,26 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"Device {name!r} is not to be had here ({first_line(error)}); pass --device cpu.") from error
+        raise ValueError(f"Device {name!r} is not available ({first_line(error)}); pass --device cpu.") from error
     return device
 
 
 def check_compiler(runtime: Runtime) -> None:
-    """Raise `ValueError`, in words, where the run asks for torch.compile and it does not work here."""
+    """Raise `ValueError` if the run uses torch.compile and it does not work on this machine."""
     if runtime.compile == "off":
         return
     try:
-        runtime.compiled(nn.ReLU())(torch.zeros(1, device=runtime.device))  # no weights: those would draw random numbers
-    except Exception as error:  # of many kinds: no C++ compiler, no Triton, a Python that it does not know
+        runtime.compiled(nn.ReLU())(torch.zeros(1, device=runtime.device))  # a layer with weights would draw random numbers
+    except Exception as error:  # of many kinds: no C++ compiler, no Triton, an unsupported Python
         raise ValueError(f"torch.compile does not work here ({first_line(error)}); leave out --compile.") from error
 
 
 def find_precision(name: Precision, device: torch.device) -> Precision:
-    """`auto` as bf16 on a GPU that computes in it, else fp32."""
+    """The precision `name`, where `auto` is bf16 on a GPU that computes in bf16, else fp32."""
     if name != "auto":
         return name
-    fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)  # Ampere and later
-    return "bf16" if fast else "fp32"
+    has_bf16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)  # Ampere and later
+    return "bf16" if has_bf16 else "fp32"
 
 
 def available_bytes(device: torch.device) -> int:
@@ -206,7 +208,7 @@ def available_bytes(device: torch.device) -> int:
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread inside: tiny tensors gain nothing from more, and beside another busy process they lose much."""
+    """Inside, torch uses one thread: tiny tensors gain nothing from more, and lose much beside another busy process."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

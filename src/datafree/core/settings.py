@@ -1,4 +1,4 @@
-"""What every group of settings is: frozen, validated when built, each field documented where it stands."""
+"""The base of all settings: frozen, validated when built, each field with its help text."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,28 +9,28 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, Validat
 
 @dataclass(frozen=True)
 class PerRun:
-    """Marks a field that counts images of the whole run: each of several processes takes its part."""
+    """Marks a field that counts images over all processes: each process takes an equal part."""
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """Marks a field that is at most this in a dry run."""
+    """Marks a field that a dry run lowers to at most `most`."""
 
     most: float
 
 
 Images = Annotated[PositiveInt, PerRun(), DryRun(8)]
-"""A batch: images handled together, over all processes."""
+"""Images in a batch, over all processes; 8 in a dry run."""
 Steps = Annotated[PositiveInt, DryRun(3)]
-"""Optimiser steps of which a dry run takes a few."""
+"""Optimizer steps; 3 in a dry run."""
 Rounds = Annotated[NonNegativeInt, DryRun(1)]
-"""Rounds of which a dry run takes at most one."""
+"""Rounds; at most 1 in a dry run."""
 
 
 class Settings(BaseModel):
-    """Base of all settings. A field's docstring is also the help text of its command line flag.
+    """Base of all settings. A field's docstring is also the help text of its command-line flag.
 
-    A group within settings may be given as a dict of what differs from this field's default: `CSD(inversion={"steps": 60})`.
+    A nested group may be given as a dict of the values that differ from the field's default: `CSD(inversion={"steps": 60})`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
@@ -44,12 +44,12 @@ class Settings(BaseModel):
         for name, value in given.items():
             default = cls.model_fields[name].default if name in cls.model_fields else None
             if isinstance(value, dict) and isinstance(default, Settings):
-                known = default.model_dump()
-                whole[name] = {**known, **value} if value.get("name") in (None, known.get("name")) else value
+                defaults = default.model_dump()
+                whole[name] = {**defaults, **value} if value.get("name") in (None, defaults.get("name")) else value
         return whole
 
     def replaced(self, **changes: Any) -> Self:
-        """A validated copy with `changes`; a dict for a group holds what changes within it."""
+        """A validated copy with `changes`; for a nested group a dict of changes will do. Raises `ValidationError`."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
         for name, value in changes.items():
             group = values.get(name)
@@ -57,7 +57,7 @@ class Settings(BaseModel):
         return type(self)(**values)
 
     def dry_run(self) -> Self:
-        """The same settings at the smallest size that still goes through everything, groups within them included."""
+        """A copy, nested groups included, in which each field marked `DryRun` is lowered to its mark."""
 
         def smaller(flag: str, value: Any, marks: list[Any]) -> Any:
             return min([value, *(mark.most for mark in marks if isinstance(mark, DryRun))])
@@ -65,9 +65,9 @@ class Settings(BaseModel):
         return self.changed(smaller)
 
     def changed(self, change: Callable[[str, Any, list[Any]], Any], path: str = "") -> Self:
-        """A copy in which `change(flag, value, marks)` takes the place of each marked value, in groups within it too.
+        """A copy in which `change(flag, value, marks)` replaces each marked value, in nested groups too.
 
-        `flag` is the field's name as on the command line, below `path`; `marks` are what its type is annotated with.
+        `flag` is the field's name on the command line, with `path` before it; `marks` is the metadata of its type.
         """
         update = {}
         for name, field in type(self).model_fields.items():
@@ -80,12 +80,12 @@ class Settings(BaseModel):
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first, or its kind where it says nothing."""
+    """First line of an error's message, or the name of its type if the message is empty."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def explain(error: ValidationError) -> str:
-    """The first complaint of `error` as one sentence that names the field and what was seen."""
+    """The first entry of `error` as one sentence that names the field and the value."""
     first = error.errors(include_url=False, include_context=False)[0]
     field = ".".join(str(part) for part in first["loc"]) or error.title
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""

@@ -1,4 +1,4 @@
-"""What one input of a network looks like, and the way between pixels and network units."""
+"""Shape and scaling of a network's input, and conversion between pixels and network units."""
 
 from functools import lru_cache
 from typing import Annotated, Self
@@ -16,46 +16,49 @@ Side = Annotated[int, Field(ge=1, le=65536)]
 class InputSpec(Settings):
     """Shape and scaling of one input: `network units = (pixel / 255 - mean) / std`, channel by channel.
 
-    Everything inside the library is in network units, what the teacher was trained on; 8-bit pixels exist only in
-    files, previews and transfer sets. Raises `ValueError` where mean or std do not fit the channels.
+    Inside the library images are in network units, as the teacher was trained on them; pixels exist only in files, previews,
+    diffusion models and 8-bit pools.
+
+    Raises:
+        ValueError: `mean` or `std` has neither one value nor one for each channel, or a `std` is not positive.
     """
 
     shape: tuple[Side, Side, Side]
-    """Channels, height, width."""
+    """Channels, height and width, the latter two in pixels."""
     mean: tuple[float, ...] = (0.0,)
-    """Mean of each channel, in [0, 1] pixels; one value serves all channels."""
+    """Mean of each channel, of pixels in [0, 1]; one value serves all channels."""
     std: tuple[float, ...] = (1.0,)
-    """Standard deviation of each channel, in [0, 1] pixels; one value serves all channels."""
+    """Standard deviation of each channel, of pixels in [0, 1]; one value serves all channels."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, self.shape[0]):
-                raise ValueError(f"{name} has {len(values)} values for {self.shape[0]} channels; give one, or one each")
+                raise ValueError(f"{name} has {len(values)} values for {self.shape[0]} channels; give one, or one a channel")
         if min(self.std) <= 0:
-            raise ValueError("std must be positive; pass 1 where inputs are not divided")
+            raise ValueError("std must be positive; pass 1 if inputs are not divided by a standard deviation")
         return self
 
     def __str__(self) -> str:
         return "x".join(map(str, self.shape))
 
     def to_network(self, pixels: Tensor) -> Tensor:
-        """Pixels [B, C, H, W] (uint8 in 0..255, or float in 0..1) to float32 network units, on the same device."""
+        """Pixels [B, C, H, W], uint8 in 0..255 or float in [0, 1], as float32 network units on the same device."""
         mean, std = _statistics(self, pixels.device)
         scaled = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
         return (scaled - mean) / std
 
     def to_float_pixels(self, x: Tensor) -> Tensor:
-        """Network units [B, C, H, W] to pixels in [0, 1], neither rounded nor clipped."""
+        """Network units [B, C, H, W] as float pixels, where 0 is black and 1 is white, neither rounded nor clipped."""
         mean, std = _statistics(self, x.device)
         return x * std + mean
 
     def to_pixels(self, x: Tensor) -> Tensor:
-        """Network units [B, C, H, W] to uint8 pixels, rounded; what lies outside 0..255 is clipped."""
+        """Network units [B, C, H, W] as uint8 pixels, rounded and clipped to 0..255."""
         return (self.to_float_pixels(x) * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 
 @lru_cache(maxsize=64)
 def _statistics(spec: InputSpec, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and std as [1, C or 1, 1, 1] on `device`, made once: a fresh tensor each call would wait for the GPU."""
+    """Mean and std as [1, C or 1, 1, 1] on `device`, cached: a copy to the GPU in each call would wait for it."""
     return tuple(torch.tensor(v, device=device).view(1, -1, 1, 1) for v in (spec.mean, spec.std))  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""What survives a restart: torch's `Stateful`, which gives and takes a state dict, and the simplest ones."""
+"""State that a checkpoint keeps: torch's `Stateful` protocol, and counters that follow it."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch.distributed.checkpoint.stateful import Stateful
 else:
-    Stateful = Any  # only annotations name it, and to import it takes half a second of every command's start
+    Stateful = Any  # only annotations use it, and importing it adds half a second to the start of every command
 
 __all__ = ["Counter", "Counters", "Stateful"]
 
 
 class Counter:
-    """How many there have been, which survives a restart."""
+    """A count that a checkpoint keeps."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -27,12 +27,12 @@ class Counter:
 
 @dataclass
 class Counters:
-    """Images that a run has counted, over all its sessions."""
+    """Numbers of images, over all sessions of a run."""
 
-    images: int = 0  # that the method made
-    teacher_queries: int = 0
-    variations: int = 0  # that a diffusion model made
-    kept: int = 0  # of those, by the filter
+    images: int = 0  # made by the method
+    teacher_queries: int = 0  # images passed through the teacher
+    variations: int = 0  # made by a diffusion model
+    kept: int = 0  # variations that passed the filter
 
     def state_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -1,1 +1,1 @@
-"""What a student looks at, and the labelled data that judges it."""
+"""Images that students are distilled on, and labelled data for training teachers and evaluating networks."""

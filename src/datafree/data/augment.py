@@ -1,4 +1,4 @@
-"""Batched augmentation of tensors on their own device, one draw per image."""
+"""Augmentation of batches on their device, with one random draw for each image."""
 
 import math
 
@@ -11,23 +11,31 @@ from datafree.core.settings import Settings
 
 
 class Augmentation(Settings):
-    """How a student sees an image anew each time. Whatever is zero is not done."""
+    """Random changes of an image, drawn anew each time the student sees it. A value of 0 leaves that change out."""
 
     crop: NonNegativeInt = 0
-    """Random shift of each image by up to this many whole pixels; what comes in is zero."""
+    """Largest random shift of each image, in whole pixels; uncovered pixels become 0."""
     shift: float = Field(0.0, ge=0, lt=1)
-    """Most shift of an image, as a share of its side."""
+    """Largest random shift of each image, as a share of its side."""
     scale: float = Field(0.0, ge=0, lt=1)
-    """Most change of size, as a share."""
+    """Largest random change of size, as a share: 0.1 is from 0.9 to 1.1 times."""
     degrees: float = Field(0.0, ge=0, le=180)
-    """Most rotation, in degrees."""
+    """Largest random rotation, in degrees."""
     flip: bool = False
-    """Mirror left to right at random; for objects, not for digits."""
+    """Mirror half of the images left to right; for objects, not for digits."""
     jitter: float = Field(0.0, ge=0, lt=1)
-    """Most change of contrast, and of brightness, as a share of the image's own contrast."""
+    """Largest random change of contrast and of brightness, as a share of the image's contrast."""
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """`x` [B, C, H, W] in network units, each image changed by its own draw."""
+        """Augment each image of a batch by its own random draw.
+
+        Args:
+            x: images [B, C, H, W], network units.
+            generator: source of the random draws, on the device of `x`.
+
+        Returns:
+            The changed images [B, C, H, W].
+        """
         if self.crop:
             x = random_crop(x, self.crop, generator)
         if self.shift or self.scale or self.degrees:
@@ -38,7 +46,7 @@ class Augmentation(Settings):
 
 
 def random_crop(x: Tensor, pad: int, generator: torch.Generator) -> Tensor:
-    """Shift each image [B, C, H, W] by up to `pad` pixels in each direction; what comes in is zero."""
+    """Shift each image [B, C, H, W] by up to `pad` pixels in each direction; uncovered pixels become 0."""
     batch, _, height, width = x.shape
     padded = F.pad(x, (pad, pad, pad, pad))
     shifts = torch.randint(0, 2 * pad + 1, (2, batch, 1), generator=generator, device=x.device)
@@ -49,7 +57,7 @@ def random_crop(x: Tensor, pad: int, generator: torch.Generator) -> Tensor:
 
 
 def random_roll(x: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Shift all images [B, C, H, W] together by one draw of up to `most` pixels in each direction, round the edges."""
+    """Shift all images [B, C, H, W] by one draw of up to `most` pixels in each direction, with wrap-around at the edges."""
     if not most:
         return x
     shifts = torch.randint(-most, most + 1, (2,), generator=generator, device=x.device)
@@ -59,25 +67,26 @@ def random_roll(x: Tensor, most: int, generator: torch.Generator) -> Tensor:
 
 
 def random_affine(x: Tensor, shift: float, scale: float, degrees: float, generator: torch.Generator) -> Tensor:
-    """Shift, scale and rotate each image [B, C, H, W] at random, bilinearly; what comes in is zero.
+    """Shift, scale and rotate each image [B, C, H, W] at random, bilinearly; uncovered pixels become 0.
 
-    `shift` is the most in each direction as a share of the side, `scale` the most the size changes by as a share
-    (0.1: from 0.9 to 1.1 times), `degrees` the most it turns.
+    The largest changes are `shift` in each direction, as a share of the side, `scale`, as a share of the size (0.1: from 0.9
+    to 1.1 times), and `degrees` of rotation.
     """
     batch, _, height, width = x.shape
     draws = torch.rand(4, batch, generator=generator, device=x.device) * 2 - 1
     angle, size = draws[0] * math.radians(degrees), 1 + draws[1] * scale
     cosine, sine, ratio = angle.cos() / size, angle.sin() / size, height / width
-    # Rows of the inverse map in grid_sample's units, where a side is 2 long; `ratio` keeps a turn rigid off the square.
+    # Rows of the inverse map in grid_sample's units, where a side has length 2; with `ratio` a rotation keeps angles even if
+    # the image is not square.
     rows = [cosine, -sine * ratio, 2 * shift * draws[2], sine / ratio, cosine, 2 * shift * draws[3]]
     grid = F.affine_grid(torch.stack(rows, dim=1).view(batch, 2, 3), list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def random_zoom(x: Tensor, smallest: float, generator: torch.Generator) -> Tensor:
-    """A random part of each image [B, C, H, W], mirrored half of the time, resized to the whole, bilinearly.
+    """A random part of each image [B, C, H, W], mirrored half of the time, enlarged to the full size, bilinearly.
 
-    The part's area is from `smallest` to 1 of the image's, its sides' ratio from 3:4 to 4:3.
+    The part has `smallest` to 1 times the image's area and sides in a ratio from 3:4 to 4:3.
     """
     batch = len(x)
     area, ratio, across, down, mirrored = torch.rand(5, batch, generator=generator, device=x.device)
@@ -90,9 +99,9 @@ def random_zoom(x: Tensor, smallest: float, generator: torch.Generator) -> Tenso
 
 
 def random_part(x: Tensor, masks: Tensor, zoom: float, flip: bool, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A random part of each image [B, C, H, W] and of its mask [B, H, W], enlarged to the whole by up to 1 + `zoom`.
+    """A random part of each image [B, C, H, W] and of its mask [B, H, W], enlarged by 1 to 1 + `zoom` to the full size.
 
-    Images bilinearly, masks to the nearest label; with `flip`, mirrored left to right half of the time.
+    Images are resized bilinearly, masks to the nearest label; with `flip` half of them are mirrored left to right.
     """
     size, across, down, mirrored = torch.rand(4, len(x), generator=generator, device=x.device)
     share, zero = 1 / (1 + zoom * size), torch.zeros_like(size)
@@ -111,7 +120,7 @@ def random_flip(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def random_jitter(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Change contrast and brightness of each image [B, C, H, W], about its mean and by shares of its deviation."""
+    """Change contrast and brightness of each image [B, C, H, W] at random, by up to `strength` of its standard deviation."""
     draws = (torch.rand(2, len(x), 1, 1, 1, generator=generator, device=x.device) * 2 - 1) * strength
     deviation, mean = torch.std_mean(x, dim=(1, 2, 3), keepdim=True)
     return (x - mean) * (1 + draws[0]) + mean + draws[1] * deviation

@@ -1,4 +1,4 @@
-"""Scikit-learn's real handwritten digits, the one labelled set that is at hand everywhere."""
+"""Scikit-learn's handwritten digits, a real labelled set that needs no download."""
 
 import importlib
 
@@ -9,9 +9,9 @@ from datafree.data.labelled import Labelled
 
 
 def digits() -> tuple[Labelled, Labelled]:
-    """Scikit-learn's 1,797 handwritten digits, 8x8, as (train, held out), every fifth held out.
+    """Scikit-learn's 1,797 handwritten digits, 8x8 pixels, as (training set, test set); every fifth is in the test set.
 
-    Raises `ValueError` where scikit-learn is not installed.
+    Raises `ValueError` if scikit-learn is not installed.
     """
     try:
         sets = importlib.import_module("sklearn.datasets")
@@ -20,9 +20,9 @@ def digits() -> tuple[Labelled, Labelled]:
     raw = sets.load_digits()
     pixels = torch.from_numpy((raw.images * (255 / 16)).round().astype(np.uint8))[:, None]
     labels = torch.from_numpy(raw.target.astype(np.int64))
-    held = torch.arange(len(labels)) % 5 == 0
+    held_out = torch.arange(len(labels)) % 5 == 0
     name = "scikit-learn digits"
     return (
-        Labelled(pixels[~held], labels[~held], 10, f"{name}, taught on"),
-        Labelled(pixels[held], labels[held], 10, f"{name}, held out"),
+        Labelled(pixels[~held_out], labels[~held_out], 10, f"{name}, training set"),
+        Labelled(pixels[held_out], labels[held_out], 10, f"{name}, held out"),
     )

@@ -1,4 +1,4 @@
-"""Pictures for people: grids of images, masks in colours, sources with their variations."""
+"""Pictures for people: grids of images, coloured masks, sources beside their variations."""
 
 import math
 from pathlib import Path
@@ -12,14 +12,14 @@ from datafree.data.images import fit
 
 
 def palette(classes: int) -> Tensor:
-    """Colours [classes, 3], uint8, that are easy to tell apart: the bits of a class's number, spread over the channels."""
+    """Distinct colours [classes, 3], uint8: the bits of each class's number, spread over the three channels."""
     numbers = torch.arange(1, classes + 1)
     channels = [sum(((numbers >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(3)) for channel in range(3)]
     return torch.stack([torch.as_tensor(channel) for channel in channels], dim=1).to(torch.uint8)
 
 
 def painted(masks: Tensor, colours: Tensor, void: int | None = None) -> Tensor:
-    """Masks [N, H, W] as pictures uint8 [N, 3, H, W], void ones black."""
+    """Masks [N, H, W] as pictures, uint8 [N, 3, H, W], with `colours` [classes, 3]; void pixels are black."""
     numbers = masks.long()
     shown = colours[numbers.clamp(max=len(colours) - 1)]
     shown = torch.where((numbers != void)[..., None], shown, 0) if void is not None else shown
@@ -27,7 +27,7 @@ def painted(masks: Tensor, colours: Tensor, void: int | None = None) -> Tensor:
 
 
 def save_grid(pixels: Tensor, path: Path, columns: int | None = None, smallest: int = 48) -> None:
-    """Write uint8 images [N, C, H, W] as one PNG grid; small ones are enlarged by whole pixels to `smallest`."""
+    """Write uint8 images [N, C, H, W] as one PNG grid; each pixel is repeated until a tile is `smallest` pixels wide."""
     columns = columns or math.ceil(math.sqrt(len(pixels)))
     scale = max(1, math.ceil(smallest / pixels.shape[-1]))
     array = pixels.repeat_interleave(scale, 2).repeat_interleave(scale, 3).permute(0, 2, 3, 1).cpu().numpy()
@@ -50,7 +50,8 @@ def save_picture(pixels: Tensor, path: Path) -> None:
 def variation_sheet(sources: Tensor, variations: Tensor, similarity: Tensor, kept: Tensor, smallest: int = 64) -> Tensor:
     """A picture [3, H, W] of sources [N, C, h, w], each with its variations [N, K, C, h, w] to the right, all uint8.
 
-    Those in `kept` [N, K] have a green frame, and each has its `similarity` [N, K] written under it.
+    A variation that `kept` [N, K] marks has a green frame; its `similarity` [N, K] is written below it. `smallest` is the
+    least width of a tile, in pixels.
     """
     count, k = kept.shape
     scale = max(1, math.ceil(smallest / sources.shape[-1]))
@@ -65,6 +66,6 @@ def variation_sheet(sources: Tensor, variations: Tensor, similarity: Tensor, kep
             sheet.paste(Image.fromarray(tile).resize((width, height), Image.Resampling.NEAREST), (left, top))
             if j and kept[i, j - 1]:
                 draw.rectangle((left - 3, top - 3, left + width + 2, top + height + 2), outline="#00a040", width=3)
-            words = f"{similarity[i, j - 1]:.2f}" if j else "source"
-            draw.text((left, top + height + 2), words, fill="black")
+            text = f"{similarity[i, j - 1]:.2f}" if j else "source"
+            draw.text((left, top + height + 2), text, fill="black")
     return torch.from_numpy(np.array(sheet)).permute(2, 0, 1)

@@ -1,4 +1,4 @@
-"""Transfer sets in other people's formats: images in pixels with the teacher's soft labels beside them."""
+"""Transfer sets as image folders, WebDataset shards and `.npz` files: images with the teacher's soft labels."""
 
 import io
 import tarfile
@@ -17,9 +17,9 @@ TAR_IMAGES = 10_000  # images in one WebDataset shard
 
 
 def soft_labels(found: TransferSet) -> Tensor:
-    """The teacher's probabilities [N, classes], float32, else the targets that the images were made for.
+    """The teacher's probabilities [N, classes], float32, or without logits the targets that the images were made for.
 
-    Raises `ValueError` where the set has neither.
+    Raises `ValueError` if the set has neither.
     """
     if found.logits:
         return torch.cat(found.logits).float().softmax(1)
@@ -29,7 +29,7 @@ def soft_labels(found: TransferSet) -> Tensor:
 
 
 def to_npz(found: TransferSet, out: Path) -> None:
-    """One `.npz`: `images` uint8 [N, H, W] or [N, H, W, C], `labels` (the likeliest class), `soft_labels` [N, classes]."""
+    """Write one `.npz`: `images` uint8 [N, H, W] or [N, H, W, C], `soft_labels` [N, classes] and their argmax as `labels`."""
     images = np.stack([image for image, _ in _pairs(found)])
     soft = soft_labels(found)
 
@@ -41,8 +41,10 @@ def to_npz(found: TransferSet, out: Path) -> None:
 
 
 def to_imagefolder(found: TransferSet, out: Path) -> None:
-    """A folder with one folder a class (the teacher's likeliest), PNG inside, and `soft_labels.npz` beside them: `names`
-    and `soft_labels` [N, classes], row by row. Raises `ValueError` for a folder that is not empty.
+    """Write a folder with one folder of PNG files a class, by the argmax of the soft labels, and `soft_labels.npz`.
+
+    The latter holds `names` [N] of the files and `soft_labels` [N, classes]. Raises `ValueError` for a folder that is not
+    empty.
     """
     _refuse_full(out)
     soft = soft_labels(found)
@@ -57,8 +59,10 @@ def to_imagefolder(found: TransferSet, out: Path) -> None:
 
 
 def to_webdataset(found: TransferSet, out: Path) -> None:
-    """A folder of WebDataset shards `set-000000.tar`: for each image KEY.png, KEY.cls (the likeliest class) and KEY.npy (the
-    soft label, float32). Raises `ValueError` for a folder that is not empty.
+    """Write a folder of WebDataset shards `set-000000.tar`.
+
+    Each image is KEY.png, with its soft label [classes], float32, as KEY.npy and the argmax of that as KEY.cls. Raises
+    `ValueError` for a folder that is not empty.
     """
     _refuse_full(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -86,7 +90,7 @@ FORMATS: dict[str, Callable[[TransferSet, Path], None]] = {
 
 
 def _pairs(found: TransferSet) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Each image as uint8 [H, W] or [H, W, C] with its soft label, one at a time."""
+    """Each image, uint8 [H, W] or [H, W, C], with its soft label [classes], one at a time."""
     soft = soft_labels(found).numpy()
     first = 0
     for part in found.pixels:

@@ -1,4 +1,4 @@
-"""Images from files, and grids of images into files; 8-bit pixels [N, C, H, W] throughout."""
+"""Images and masks from files, as 8-bit pixels [N, C, H, W], and their resizing."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,10 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".
 
 
 def fit(pixels: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Pixels [N, C, H, W], uint8, as the network's (C, H, W): resized (bilinear, antialiased), gray and colour converted."""
+    """Pixels [N, C, H, W], uint8, at a network's `shape` (C, H, W): resized (bilinear, antialiased), grey to colour or back.
+
+    Raises `ValueError` for other changes of the channels.
+    """
     channels, *size = shape
     if pixels.shape[1] == 1 and channels > 1:
         pixels = pixels.expand(-1, channels, -1, -1)
@@ -32,30 +35,32 @@ def fit(pixels: Tensor, shape: tuple[int, int, int]) -> Tensor:
 
 
 def fit_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks [N, H, W], uint8, at another size, each pixel the nearest one's label."""
+    """Masks [N, H, W], uint8, resized to `size` (H, W); each pixel takes the label of the nearest one."""
     if tuple(masks.shape[1:]) == size:
         return masks
     return F.interpolate(masks[:, None], size=size, mode="nearest-exact")[:, 0]
 
 
 def read_mask(path: Path) -> Tensor:
-    """A mask file as labels uint8 [H, W]: its gray values, or the numbers of its palette. Raises `ValueError`."""
+    """The labels of a mask file, uint8 [H, W]: its grey values or palette indices. Raises `ValueError` for other files."""
     try:
         with Image.open(path) as image:
             if image.mode not in ("L", "P", "1"):
-                raise ValueError(f"{path} is a {image.mode} image; a mask has one number a pixel, as gray value or palette.")
+                raise ValueError(
+                    f"{path} is a {image.mode} image, but a mask has one number a pixel; save it as a grey or palette image."
+                )
             return torch.from_numpy(np.array(image, dtype=np.uint8))
     except (UnidentifiedImageError, OSError) as error:
         raise ValueError(f"{path} is not an image that can be read ({error}); remove or replace it.") from error
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz` file. Raises `ValueError` where it is none, or holds Python objects."""
+    """The arrays of an `.npz` file. Raises `ValueError` for a file of another kind, or with Python objects."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
-        raise ValueError(f"{path} does not exist; name a file that does.") from None
+        raise ValueError(f"{path} does not exist; name an existing .npz.") from None
     except (ValueError, OSError, EOFError, AttributeError) as error:
         raise ValueError(
             f"{path} is not a plain .npz of arrays ({error}); write one with numpy.savez(path, images=..., labels=...)."
@@ -63,25 +68,31 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def npz_pixels(arrays: dict[str, np.ndarray], path: Path) -> Tensor:
-    """The `images` of an `.npz`, uint8 [N, H, W] or [N, H, W, C], as [N, C, H, W]."""
+    """The `images` of an `.npz`, uint8 [N, H, W] or [N, H, W, C], as [N, C, H, W]. Raises `ValueError` for others."""
     images = arrays.get("images")
     if images is None or images.dtype != np.uint8 or images.ndim not in (3, 4) or len(images) == 0:
         seen = "none" if images is None else f"{images.dtype} {list(images.shape)}"
-        raise ValueError(f"{path} needs an array `images`, uint8 [N, H, W] or [N, H, W, C]; seen: {seen}.")
+        raise ValueError(
+            f"{path} needs an array `images`, uint8 [N, H, W] or [N, H, W, C]; seen: {seen}. "
+            "Write it with numpy.savez(path, images=...)."
+        )
     pixels = torch.from_numpy(images)
     return pixels[:, None] if images.ndim == 3 else pixels.permute(0, 3, 1, 2)
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Every image file below `folder`, sorted by path. Raises `ValueError` where there is none."""
+    """Every image file below `folder`, sorted by path. Raises `ValueError` if there is none."""
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not files:
-        raise ValueError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}); name the folder that does.")
+        raise ValueError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}); name a folder that does.")
     return files
 
 
 def read_files(files: Sequence[Path], shape: tuple[int, int, int] | None = None) -> Tensor:
-    """Image files as one uint8 tensor [N, C, H, W], each fitted to `shape`, or to the first file's own shape."""
+    """Image files as one uint8 tensor [N, C, H, W], resized to `shape` (C, H, W), or to the first image's shape.
+
+    Raises `ValueError` for a file that is not a readable image.
+    """
     rows = []
     for path in files:
         try:

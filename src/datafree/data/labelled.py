@@ -1,4 +1,4 @@
-"""Labelled data, for evaluating students and teaching teachers. Methods may not import this."""
+"""Labelled data, for evaluating networks and training teachers; methods may not import it."""
 
 import hashlib
 import importlib
@@ -14,15 +14,15 @@ from torch import Tensor
 from datafree.core.spec import Shape
 from datafree.data.images import fit, fit_masks, list_images, npz_pixels, read_files, read_mask, read_npz
 
-VOID = 255  # in mask files, where nothing else is said
+VOID = 255  # label of void pixels in mask files
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images with labels: pixels [N, C, H, W], uint8; labels one an image [N], int64, or one a pixel [N, H, W], uint8.
+    """Images with labels: `pixels` [N, C, H, W], uint8; `labels` [N], int64, one an image, or [N, H, W], uint8, one a pixel.
 
-    `void` is the label of pixels that nobody is to be judged by. `names` and `colours` (uint8 [classes, 3]) are the classes',
-    where the set has such.
+    Pixels with the label `void` are left out of every loss and score. `names` and `colours` (uint8 [classes, 3]) describe the
+    classes, if the data set gives them.
     """
 
     pixels: Tensor
@@ -34,13 +34,13 @@ class Labelled:
     colours: Tensor | None = None
 
     def fingerprint(self) -> str:
-        """Hash of the pixels and labels, as hex."""
+        """SHA-256 of the pixels and labels, as hexadecimal digits."""
         return hashlib.sha256(self.pixels.numpy().tobytes() + self.labels.numpy().tobytes()).hexdigest()
 
     def fitted(self, shape: Shape, classes: int) -> "Labelled":
-        """The same images at a network's (C, H, W), masks too. Raises `ValueError` for a label that it has no class for."""
-        known = self.labels if self.void is None else self.labels[self.labels != self.void]
-        low, high = (int(known.min()), int(known.max())) if known.numel() else (0, 0)
+        """The images, and masks, at a network's (C, H, W). Raises `ValueError` for a label outside 0..`classes` - 1."""
+        valid = self.labels if self.void is None else self.labels[self.labels != self.void]
+        low, high = (int(valid.min()), int(valid.max())) if valid.numel() else (0, 0)
         if low < 0 or high >= classes:
             raise ValueError(
                 f"{self.source} has labels {low}..{high} and the network {classes} classes; "
@@ -51,18 +51,24 @@ class Labelled:
 
 
 def labelled_for(data: "str | Labelled", shape: Shape, classes: int) -> Labelled:
-    """Labelled data at a network's (C, H, W) and number of classes. Raises `ValueError` where they do not fit."""
+    """Labelled data at a network's `shape` (C, H, W), read by `load_labelled` if `data` is a name.
+
+    Raises `ValueError` if it cannot be read, or has a label outside 0..`classes` - 1.
+    """
     labelled = load_labelled(data, shape) if isinstance(data, str) else data
     return labelled.fitted(shape, classes)
 
 
 def load_labelled(name: str, shape: Shape | None = None) -> Labelled:
-    """DATA of the command line: an `.npz`, a folder with one folder a class, or with the folders `images` and `masks` alone,
-    or `torchvision:SET:ROOT[:train|test]`.
+    """Labelled data by its name on the command line.
 
-    An `.npz` holds `images` and `labels`, one an image or, for segmentation, one a pixel (also named `masks`), with the
-    label of void pixels as `void`, and names and colours of the classes as `classes` and `colours`, where it has such.
-    `shape` sizes a folder's images as they are read; without it the first image decides. Raises `ValueError`.
+    That is an `.npz`, a folder with one folder a class, a folder with the folders `images` and `masks`, or
+    `torchvision:SET:ROOT[:train|test]`.
+
+    An `.npz` holds `images` uint8 [N, H, W] or [N, H, W, C] and `labels`, integers [N]. For segmentation the labels, also
+    called `masks`, are uint8 [N, H, W]; optional arrays are `void` (the label of void pixels), `classes` (names) and
+    `colours` (uint8 [classes, 3]). A folder's images are resized to `shape`, (C, H, W), or to the first image's shape. Raises
+    `ValueError` if the data cannot be read.
     """
     if name.startswith("torchvision:"):
         return _torchvision(name)
@@ -70,14 +76,17 @@ def load_labelled(name: str, shape: Shape | None = None) -> Labelled:
     if path.is_dir():
         return _paired(path, shape) if (path / "masks").is_dir() else _folder(path, shape)
     if not path.exists():
-        raise ValueError(f"{name} is not there; name an .npz, a folder with one folder a class, or torchvision:SET:ROOT.")
+        raise ValueError(f"{name} does not exist; name an .npz, a folder with one folder a class, or torchvision:SET:ROOT.")
     arrays = read_npz(path)
     pixels, labels = npz_pixels(arrays, path), arrays.get("labels", arrays.get("masks"))
     if labels is not None and labels.ndim == 3:
         return _masked(pixels, labels, arrays, path)
     if labels is None or labels.shape != (len(pixels),) or not np.issubdtype(labels.dtype, np.integer):
         seen = "none" if labels is None else f"{labels.dtype} {list(labels.shape)}"
-        raise ValueError(f"{path} needs an array `labels`, integers [{len(pixels)}]; seen: {seen}.")
+        raise ValueError(
+            f"{path} needs an array `labels`, integers [{len(pixels)}]; seen: {seen}. "
+            "Write it with numpy.savez(path, images=..., labels=...)."
+        )
     return _labelled(pixels, torch.from_numpy(labels.astype(np.int64)), name)
 
 
@@ -89,7 +98,10 @@ def _masked(pixels: Tensor, masks: np.ndarray, arrays: dict[str, np.ndarray], pa
     """Segmentation data of an `.npz`."""
     if masks.dtype != np.uint8 or masks.shape != (len(pixels), *pixels.shape[2:]):
         wanted = [len(pixels), *pixels.shape[2:]]
-        raise ValueError(f"{path} needs masks uint8 {wanted}, one label a pixel; seen: {masks.dtype} {list(masks.shape)}.")
+        raise ValueError(
+            f"{path} needs masks uint8 {wanted}, one label a pixel; seen: {masks.dtype} {list(masks.shape)}. "
+            "Write masks of the images' size."
+        )
     void = int(arrays["void"]) if "void" in arrays else None
     colours = torch.from_numpy(arrays["colours"].astype(np.uint8)) if "colours" in arrays else None
     names = [str(name) for name in arrays.get("classes", np.empty(0))]
@@ -99,19 +111,21 @@ def _masked(pixels: Tensor, masks: np.ndarray, arrays: dict[str, np.ndarray], pa
 def _segmented(
     pixels: Tensor, masks: Tensor, source: str, void: int | None, names: list[str], colours: Tensor | None = None
 ) -> Labelled:
-    known = masks[masks != void] if void is not None else masks
-    classes = int(known.max()) + 1 if known.numel() else 1
+    valid = masks[masks != void] if void is not None else masks
+    classes = int(valid.max()) + 1 if valid.numel() else 1
     if void is not None and void <= len(names):
-        classes = max(classes, len(names) - (void < len(names)))  # a name of its own for void comes last
+        classes = max(classes, len(names) - (void < len(names)))  # if void has a name, it is the last one
     return Labelled(pixels, masks, classes, source, void, tuple(names[:classes]), colours)
 
 
 def _paired(path: Path, shape: Shape | None) -> Labelled:
-    """`images/NAME.jpg` beside `masks/NAME.png`, whose gray values are the classes and `VOID` what counts for none."""
+    """Segmentation data of a folder: `images/NAME.jpg` with `masks/NAME.png`, whose grey values are classes or `VOID`."""
     files = list_images(path / "images")
     masks = {file.stem: file for file in list_images(path / "masks")}
     if missing := [file.name for file in files if file.stem not in masks]:
-        raise ValueError(f"{len(missing)} images in {path} have no mask, {missing[0]} first; name masks as their images.")
+        raise ValueError(
+            f"{len(missing)} images in {path} have no mask, {missing[0]} first; give each mask the name of its image."
+        )
     pixels = read_files(files, shape)
     size = (pixels.shape[2], pixels.shape[3])
     rows = [fit_masks(read_mask(masks[file.stem])[None], size) for file in files]
@@ -121,7 +135,7 @@ def _paired(path: Path, shape: Shape | None) -> Labelled:
 def _folder(path: Path, shape: Shape | None) -> Labelled:
     names = sorted(child.name for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
     if len(names) < 2:
-        raise ValueError(f"{path} needs one folder a class, at least two; seen: {len(names)}.")
+        raise ValueError(f"{path} needs one folder a class, at least two; seen: {len(names)}. Name a folder of class folders.")
     files = [list_images(path / name) for name in names]
     labels = torch.cat([torch.full((len(group),), i) for i, group in enumerate(files)])
     return _labelled(read_files([file for group in files for file in group], shape), labels, str(path), len(names))
@@ -130,7 +144,7 @@ def _folder(path: Path, shape: Shape | None) -> Labelled:
 def _torchvision(name: str) -> Labelled:
     parts = name.split(":")
     if len(parts) not in (3, 4):
-        raise ValueError(f"{name!r} is not of the form torchvision:SET:ROOT[:train|test].")
+        raise ValueError(f"{name!r} is not of the form torchvision:SET:ROOT[:train|test]; write torchvision:MNIST:data:test.")
     split = parts[3] if len(parts) == 4 else "test"
     try:
         sets = importlib.import_module("torchvision.datasets")
@@ -138,7 +152,9 @@ def _torchvision(name: str) -> Labelled:
         raise ValueError("torchvision is not installed; pip install 'datafree[vision]'.") from error
     factory = getattr(sets, parts[1], None)
     if factory is None:
-        raise ValueError(f"torchvision has no set named {parts[1]!r}; names are as in torchvision.datasets, MNIST or CIFAR10.")
+        raise ValueError(
+            f"torchvision has no set named {parts[1]!r}; pass a name from torchvision.datasets, such as MNIST or CIFAR10."
+        )
     takes = inspect.signature(factory).parameters
     which: dict[str, Any] = {"train": split == "train"} if "train" in takes else {"split": split} if "split" in takes else {}
     try:

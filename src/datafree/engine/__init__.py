@@ -1,1 +1,1 @@
-"""The student's training loop, and what it asks of a method."""
+"""The student's training loop, and the interface of the methods that it trains with."""

@@ -1,4 +1,4 @@
-"""A run as long as its budget: so much wall time, or so many images."""
+"""The number of rounds that fits a budget of wall time or of images."""
 
 import copy
 import dataclasses
@@ -20,44 +20,44 @@ from datafree.engine.preparation import PREPARATION
 from datafree.engine.recipe import Recipe
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-ROUNDS = 3  # of each kind that are measured; the first also pays for a start
-MARGIN = 0.95  # of the time is planned with, for rounds are not all alike
+ROUNDS = 3  # measured rounds of each kind; the first is left out, since it includes the start
+MARGIN = 0.95  # planned share of the time, since rounds differ in length
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Wall time in seconds or a number of images that the method makes; one of the two."""
+    """Either wall time, in seconds, or the number of images that the method makes."""
 
     seconds: float | None = None
     images: int | None = None
 
 
 def parse_budget(text: str) -> Budget:
-    """`90s`, `20m`, `1.5h`, `50000images`. Raises `ValueError`."""
+    """The budget in `90s`, `20m`, `1.5h` or `50000images`. Raises `ValueError` for any other text."""
     if found := re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip()):
         return Budget(seconds=float(found[1]) * _SECONDS[found[2]])
     if found := re.fullmatch(r"(\d+)\s*images", text.strip()):
         return Budget(images=int(found[1]))
-    raise ValueError(f"The budget {text!r} is neither a time nor images; write 20m, 1.5h, 90s or 50000images.")
+    raise ValueError(f"The budget {text!r} is neither a time nor a number of images; write 20m, 1.5h, 90s or 50000images.")
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of what a run is made of."""
+    """Wall time of the parts of a run, seconds."""
 
-    prepare: float  # all of what comes before the first round
-    make: float  # images of one round
-    learn: float  # the student's steps of one round
+    prepare: float  # all work before the first round
+    make: float  # making the images of one round
+    learn: float  # the student's steps in one round
 
     def seconds(self, plan: Plan) -> float:
-        """What `plan` takes."""
-        return self.prepare + _making(plan) * self.make + (plan.rounds - plan.warmup) * self.learn
+        """Wall time of a run by `plan`, seconds."""
+        return self.prepare + _making_rounds(plan) * self.make + (plan.rounds - plan.warmup) * self.learn
 
 
 def measure(problem: Problem, recipe: Recipe) -> Pace:
-    """The pace of a few rounds of `recipe`, in a folder that is thrown away and on copies: nothing of the problem changes.
+    """Measure a few rounds of `recipe` on copies, in a folder that is deleted afterwards; `problem` does not change.
 
-    Of several processes rank 0 knows it.
+    With several processes the result of rank 0 is valid, the others return zeros.
     """
     given = problem.teacher.runtime
     with torch.random.fork_rng(devices=[given.device] if given.device.type == "cuda" else []):
@@ -65,35 +65,35 @@ def measure(problem: Problem, recipe: Recipe) -> Pace:
 
 
 def _measured(problem: Problem, recipe: Recipe, runtime: Runtime) -> Pace:
-    """By the loop itself: rounds that only make images, then rounds in which the student learns, each of them logged."""
-    never, filled = 10**9, recipe.plan.synthesis_rounds > 0
+    """Run rounds that only make images, then rounds in which the student learns, and read their times from the log."""
+    never, fills_set = 10**9, recipe.plan.synthesis_rounds > 0
     plan = recipe.plan.model_copy(
-        update={"rounds": 2 * ROUNDS, "warmup": ROUNDS, "synthesis_rounds": ROUNDS if filled else 0, "log_every": 1}
+        update={"rounds": 2 * ROUNDS, "warmup": ROUNDS, "synthesis_rounds": ROUNDS if fills_set else 0, "log_every": 1}
         | {"pool_size": min(recipe.plan.pool_size, 2 * ROUNDS * recipe.plan.images())}
         | {"save_every": never, "eval_every": 0, "grid_every": 0}
     )
-    teacher = copy.copy(problem.teacher)  # the same network, counted elsewhere
+    teacher = copy.copy(problem.teacher)  # the same network, with other counters
     teacher.runtime = runtime
-    own = dataclasses.replace(problem, teacher=teacher, student=copy.deepcopy(problem.student))
-    synthesizer = recipe.method.start(own, runtime)
+    copied = dataclasses.replace(problem, teacher=teacher, student=copy.deepcopy(problem.student))
+    synthesizer = recipe.method.start(copied, runtime)
     done, total = synthesizer.preparation()
-    with tempfile.TemporaryDirectory(prefix="datafree-") as scratch, RunDir(scratch, {"measured": True}) as folder:
-        run(Job(own, synthesizer, plan, runtime, folder, quiet=True, slices=1))
+    with tempfile.TemporaryDirectory(prefix="datafree-") as path, RunDir(path, {"measured": True}) as folder:
+        run(Job(copied, synthesizer, plan, runtime, folder, quiet=True, slices=1))
         slices, rounds = seconds_of(folder.path / PREPARATION), seconds_of(folder.log)
     if not is_main():
         return Pace(0, 0, 0)
     make = min(rounds[1:ROUNDS])
-    learn = min(rounds[ROUNDS + 1 :]) - (0 if filled else make)
+    learn = min(rounds[ROUNDS + 1 :]) - (0 if fills_set else make)
     return Pace(sum(slices) * (total - done), make, max(learn, 1e-9))
 
 
 def stretched(plan: Plan, budget: Budget, pace: Pace | None = None) -> Plan:
-    """`plan` with as many rounds as `budget` holds, each phase by the same factor; time needs a `pace`.
+    """`plan` with as many rounds as fit `budget`, each phase scaled by the same factor; a budget of time needs `pace`.
 
-    Raises `ValueError` for a budget that does not hold a round of each phase.
+    Raises `ValueError` if the budget is too small for one round of each phase.
     """
     if budget.images is not None:
-        factor = budget.images / (plan.images() * _making(plan))
+        factor = budget.images / (plan.images() * _making_rounds(plan))
     else:
         assert budget.seconds is not None
         assert pace is not None
@@ -101,35 +101,35 @@ def stretched(plan: Plan, budget: Budget, pace: Pace | None = None) -> Plan:
     least = 1 / min(size for size in (plan.rounds - plan.warmup, plan.warmup, plan.synthesis_rounds) if size)
     if factor < least:
         raise ValueError(
-            f"The budget holds {max(0.0, factor):.2g} of the recipe's rounds, and {least:.2g} are one round of each phase; "
-            "give more, or a smaller recipe (--plan.steps, --plan.batch, --method flags)."
+            f"The budget is enough for {max(0.0, factor):.2g} of the recipe's rounds, but one round of each phase takes "
+            f"{least:.2g} of them; give more, or a smaller recipe (--plan.steps, --plan.batch, --method flags)."
         )
 
     def scaled(rounds: int) -> int:
         return max(1, math.floor(factor * rounds)) if rounds else 0
 
-    warmup, filling = scaled(plan.warmup), scaled(plan.synthesis_rounds)
-    whole = plan.synthesis_rounds and plan.pool_size == plan.synthesis_rounds * plan.images()
+    warmup, synthesis_rounds = scaled(plan.warmup), scaled(plan.synthesis_rounds)
+    keeps_all = plan.synthesis_rounds and plan.pool_size == plan.synthesis_rounds * plan.images()
     changes = {
         "rounds": warmup + scaled(plan.rounds - plan.warmup),
         "warmup": warmup,
-        "synthesis_rounds": filling,
-        "pool_size": filling * plan.images() if whole else plan.pool_size,
+        "synthesis_rounds": synthesis_rounds,
+        "pool_size": synthesis_rounds * plan.images() if keeps_all else plan.pool_size,
         "milestones": tuple(scaled(each) for each in plan.milestones),
     }
     return plan.model_copy(update=changes)
 
 
-def expected(plan: Plan, pace: Pace | None) -> str:
-    """What a run by `plan` will be, in a line."""
-    time_ = f", about {_clock(pace.seconds(plan))}" if pace else ""
-    return f"{plan.rounds:,} rounds, {plan.images() * _making(plan):,} images{time_}"
+def plan_summary(plan: Plan, pace: Pace | None) -> str:
+    """Rounds, images and, with `pace`, expected wall time of a run by `plan`, in one line."""
+    time_ = f", about {_duration(pace.seconds(plan))}" if pace else ""
+    return f"{plan.rounds:,} rounds, {plan.images() * _making_rounds(plan):,} images{time_}"
 
 
-def _clock(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
 
 
-def _making(plan: Plan) -> int:
-    """Rounds in which images are made."""
+def _making_rounds(plan: Plan) -> int:
+    """Number of rounds in which images are made."""
     return plan.synthesis_rounds or plan.rounds

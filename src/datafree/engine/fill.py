@@ -1,4 +1,4 @@
-"""Fill a transfer set from a teacher alone: resumable batch by batch, in shards that any number of machines can make."""
+"""Make a transfer set from a teacher, without a student: batch by batch, in shards that several machines can share."""
 
 import contextlib
 import shutil
@@ -23,11 +23,12 @@ from datafree.engine.preparation import prepare
 
 
 @dataclass(frozen=True)
-class Order:
-    """What is to be made: `n` images in batches of `batch`, of which this is shard `shard` of `shards`, from 1.
+class SetPlan:
+    """The size and content of a set: `n` images in batches of `batch`; this is shard `shard`, from 1, of `shards`.
 
-    Batch i belongs to the shard i modulo `shards`, and its random numbers depend on the seed and on i alone, so the set is
-    the same however many make it. `pixels` is how an image is kept; `targets` and `logits` are kept beside it if asked for.
+    Batch i belongs to shard i modulo `shards`. Its random numbers depend only on the seed and on i, so the number of shards
+    does not change the images. `pixels` is the type of a stored image; `targets` and `logits` say whether those are stored too.
+    Raises `ValueError` for numbers that are not possible.
     """
 
     n: int
@@ -40,77 +41,83 @@ class Order:
 
     def __post_init__(self) -> None:
         if not (self.n > 0 and self.batch > 0 and 1 <= self.shard <= self.shards):
-            raise ValueError(f"Shard {self.shard}/{self.shards} of {self.n} images is not possible; count shards from 1.")
+            raise ValueError(
+                f"Shard {self.shard}/{self.shards} of {self.n} images in batches of {self.batch} is not possible; "
+                "count shards from 1, and give at least one image."
+            )
         if self.shards > -(-self.n // self.batch):
-            raise ValueError(f"{self.n} images are fewer than {self.shards} batches of {self.batch}; take fewer shards.")
+            raise ValueError(f"{self.n} images are fewer than {self.shards} batches of {self.batch}; use fewer shards.")
 
     def batches(self) -> list[tuple[int, int]]:
-        """Number and size of each batch of this shard."""
+        """Index and size of each batch of this shard."""
         sizes = [min(self.batch, self.n - first) for first in range(0, self.n, self.batch)]
         return [(i, size) for i, size in enumerate(sizes) if i % self.shards == self.shard - 1]
 
 
 def fill(
-    problem: Problem, synthesizer: Synthesizer, runtime: Runtime, order: Order, out: Path, card: SetCard, quiet: bool = False
+    problem: Problem, synthesizer: Synthesizer, runtime: Runtime, plan: SetPlan, out: Path, card: SetCard, quiet: bool = False
 ) -> Path:
-    """Make one shard and return its file; a file that is there already is given back.
+    """Make one shard and return its file; an existing file of the same set is returned as it is.
 
-    Each batch is written when it is done; a kill loses at most one. Raises `ValueError` where `out` holds another set, or a
-    method with a memory is to be sharded, and `Interrupted` on Ctrl-C or SIGTERM.
+    Each batch is written when it is done; a kill loses at most one. Raises `ValueError` if the file holds another set, or if
+    shards are asked of a method whose batches depend on earlier ones, and `Interrupted` on Ctrl-C or SIGTERM.
     """
-    file = shard_path(out, order.shard, order.shards)
+    file = shard_path(out, plan.shard, plan.shards)
     if file.exists():
         if read_set_card(file) != card:
             raise ValueError(f"{file} holds another set; name a new file, or give the same settings.")
         return file
-    if order.shards > 1 and synthesizer.state():
-        raise ValueError("This method remembers earlier batches, so its set cannot be made in shards; leave --shard out.")
+    if plan.shards > 1 and synthesizer.state():
+        raise ValueError(
+            f"A batch of this method depends on earlier ones, so its set cannot be made in {plan.shards} shards; "
+            "leave --shard out."
+        )
     folder = file.with_name(f"{file.name}.parts")
-    with RunDir(folder, {"card": card.model_dump(mode="json"), "shard": order.shard}) as run:
+    with RunDir(folder, {"card": card.model_dump(mode="json"), "shard": plan.shard}) as run:
         run.write({"status": "running"})
-        parts = _make(problem, synthesizer, runtime, order, run, quiet)
-        columns = [load_file(part) for part in parts]
-        write_shard(file, card, {name: torch.cat([column[name] for column in columns]) for name in columns[0]})
-        _draw(synthesizer, file)
+        files = _make_batches(problem, synthesizer, runtime, plan, run, quiet)
+        batches = [load_file(part) for part in files]
+        write_shard(file, card, {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]})
+        for name, picture in synthesizer.pictures().items():
+            save_picture(picture, file.with_name(f"{file.stem}-{name}.png"))
     shutil.rmtree(folder)
     return file
 
 
-def _make(problem: Problem, synthesizer: Synthesizer, runtime: Runtime, order: Order, run: RunDir, quiet: bool) -> list[Path]:
-    """Make the batches that are not there yet, and return every batch's file."""
-    batches = order.batches()
+def _make_batches(
+    problem: Problem, synthesizer: Synthesizer, runtime: Runtime, plan: SetPlan, run: RunDir, quiet: bool
+) -> list[Path]:
+    """Make the batches that do not exist yet, and return the file of every batch."""
+    batches = plan.batches()
     files = [run.path / f"{number:08}.safetensors" for number, _ in batches]
-    memory = {"runtime": runtime, **synthesizer.state()}
-    done, _ = run.restore(memory)
-    prepare(synthesizer, runtime, run, memory, quiet)
+    parts = {"runtime": runtime, **synthesizer.state()}
+    done, _ = run.restore(parts)
+    prepare(synthesizer, runtime, run, parts, quiet)
     log = RunLog(run.log, len(batches), done, quiet, unit="batch")
     with stoppable() as stop, contextlib.closing(log):
         for (number, size), file in list(zip(batches, files, strict=True))[done:]:
             if stop.is_set():
-                raise Interrupted(f"Stopped after batch {done} of {len(batches)}, saved in {run.path}; the same line resumes.")
+                raise Interrupted(
+                    f"Stopped after batch {done} of {len(batches)}, saved in {run.path}; the same command resumes."
+                )
             runtime.random.manual_seed(runtime.seed * 1_000_003 + number)
-            made = _columns(problem, synthesizer.synthesize(size), runtime, order)
-            replace_atomically(file, lambda temporary, made=made: save_file(made, temporary))  # type: ignore[misc]
+            tensors = _stored_tensors(problem, synthesizer.synthesize(size), plan)
+            replace_atomically(file, lambda temporary, tensors=tensors: save_file(tensors, temporary))  # type: ignore[misc]
             runtime.counters.images += size
             done += 1
-            run.save(done, {}, memory)
+            run.save(done, {}, parts)
             log.write(done, runtime.drain() | {"images": runtime.counters.images})
     return files
 
 
-def _draw(synthesizer: Synthesizer, file: Path) -> None:
-    for name, picture in synthesizer.pictures().items():
-        save_picture(picture, file.with_name(f"{file.stem}-{name}.png"))
-
-
-def _columns(problem: Problem, batch: Batch, runtime: Runtime, order: Order) -> dict[str, Tensor]:
-    """What is kept of a batch, on the CPU; the teacher is asked about the images as they are kept."""
+def _stored_tensors(problem: Problem, batch: Batch, plan: SetPlan) -> dict[str, Tensor]:
+    """The tensors of a batch that the set stores, on the CPU; logits are those of the stored, rounded images."""
     inputs = problem.inputs
-    pixels = inputs.to_pixels(batch.x) if order.pixels == "uint8" else inputs.to_float_pixels(batch.x).half()
-    columns = {"pixels": pixels}
-    if order.targets and batch.y is not None:
-        columns["targets"] = batch.y.half()
-    if order.logits:
+    pixels = inputs.to_pixels(batch.x) if plan.pixels == "uint8" else inputs.to_float_pixels(batch.x).half()
+    tensors = {"pixels": pixels}
+    if plan.targets and batch.y is not None:
+        tensors["targets"] = batch.y.half()
+    if plan.logits:
         with torch.no_grad():
-            columns["logits"] = problem.teacher(inputs.to_network(pixels)).half()
-    return {name: value.cpu().contiguous() for name, value in columns.items()}
+            tensors["logits"] = problem.teacher(inputs.to_network(pixels)).half()
+    return {name: value.cpu().contiguous() for name, value in tensors.items()}

@@ -1,4 +1,4 @@
-"""A run's folder: whose it is, its checkpoints, and how a run is taken up again."""
+"""A run's folder: the run that it belongs to, its record and its checkpoints."""
 
 import json
 import math
@@ -13,14 +13,15 @@ from datafree.core.distributed import barrier, is_main, rank
 from datafree.core.files import replace_atomically, write_text
 from datafree.core.state import Stateful
 
-FORMAT = 2  # of run.json; 1 had other names of settings
-STUDENT = "student.safetensors"  # the finished student's file in a run's folder
+FORMAT = 2  # of run.json; format 1 had other names of settings
+STUDENT = "student.safetensors"  # file of the finished student
 PAGE = "report.html"
-JUDGED = "evaluation.png"  # in its images: real ones, where each pixel is judged
+EVALUATION = "evaluation.png"  # in images/: real images with both networks' masks, for segmentation
+JUDGED = EVALUATION  # the name that reports/page.py imports
 
 
 def is_finished(path: Path) -> bool:
-    """Whether a run that came to its end lies in `path`."""
+    """Whether the folder `path` holds a finished run."""
     try:
         record = json.loads((path / "run.json").read_text(encoding="utf-8"))
         return record["status"] == "finished" and (path / STUDENT).exists()
@@ -28,8 +29,8 @@ def is_finished(path: Path) -> bool:
         return False
 
 
-def planned(path: Path, budget: str) -> dict[str, Any] | None:
-    """The plan of the run in `path`, if it was begun with this budget."""
+def earlier_plan(path: Path, budget: str) -> dict[str, Any] | None:
+    """The plan of the run in the folder `path` if it was started with this budget, else None."""
     try:
         record = json.loads((path / "run.json").read_text(encoding="utf-8"))
         return dict(record["identity"]["plan"]) if record["budget"] == budget else None
@@ -40,20 +41,19 @@ def planned(path: Path, budget: str) -> dict[str, Any] | None:
 class RunDir:
     """The folder of one run: `run.json`, `log.csv`, `checkpoint.pt`, `images/`, `student.safetensors`.
 
-    `identity` is what makes a run this run (settings, teacher, student, seed). A folder holding another run, or anything
-    else, or one that another run is writing, is refused with `ValueError`. Use it in a `with` block, which holds the
-    folder's lock. Of several processes that work together the main one writes it; each of the others has a checkpoint of its
-    own beside the main one's.
+    `identity` holds everything that decides the student: settings, teacher, architecture, seed. Raises `ValueError` if the
+    folder holds a run with another identity, or other files, or is in use. The lock is released at the end of a `with` block.
+    With several processes rank 0 writes the folder, and each other rank has its own checkpoint beside that of rank 0.
     """
 
     def __init__(self, path: str | Path, identity: Mapping[str, Any]):
         self.path = Path(path)
-        self.identity = json.loads(json.dumps(identity))  # as it will be read back
+        self.identity = json.loads(json.dumps(identity))  # as run.json gives it back: tuples become lists
         self.record: dict[str, Any] = {"format": FORMAT, "status": "new", "identity": self.identity}
         self.saves = 0
         if is_main():
             self._open()
-        barrier()  # the others read what the main process found right
+        barrier()  # the other ranks read the folder after rank 0 has created it
         if not is_main():
             self._refuse_foreign()
         barrier()
@@ -65,33 +65,34 @@ class RunDir:
         try:
             self._lock.acquire(timeout=0)
         except Timeout as error:
-            raise ValueError(f"Another process is running in {self.path}; wait for it, or name another folder.") from error
+            raise ValueError(f"Another process is writing {self.path}; wait for it, or name another folder.") from error
 
     @property
     def images(self) -> Path:
-        """Where the image grids lie."""
+        """Folder of the image grids."""
         return self.path / "images"
 
     @property
     def log(self) -> Path:
-        """The log, one line each few rounds."""
+        """File of the log, one line every `log_every` rounds."""
         return self.path / "log.csv"
 
     @property
     def finished(self) -> bool:
-        """Whether the run that lies here came to its end."""
+        """Whether the folder holds a finished run."""
         return is_finished(self.path)
 
-    def write(self, facts: Mapping[str, Any]) -> None:
-        """Bring `run.json` up to date with `facts`."""
-        self.record |= facts
+    def write(self, entries: Mapping[str, Any]) -> None:
+        """Add `entries` to the record, and write `run.json`."""
+        self.record |= entries
         if is_main():
             write_text(self.path / "run.json", json.dumps(self.record, indent=2) + "\n")
 
     def save(self, round_: int, seconds: Mapping[str, float], parts: Mapping[str, Stateful]) -> None:
-        """Write everything that must survive, as of the border before round `round_`, atomically.
+        """Write the state of `parts` between rounds, before round `round_`, atomically.
 
-        Several processes write together: the main one last, whose file says which of the others' belong to it.
+        Rank 0 writes last: its file says which checkpoints of the other ranks belong to it. Raises `OSError` if a file cannot
+        be written.
         """
         self.saves += 1
         state = {
@@ -117,7 +118,7 @@ class RunDir:
         return self.path / (f"checkpoint-{rank() + 1}-{saves}.pt" if rank() else "checkpoint.pt")
 
     def restore(self, parts: Mapping[str, Stateful]) -> tuple[int, dict[str, float]]:
-        """Take up the last checkpoint: the round to go on with and the seconds spent; (0, {}) where there is none."""
+        """Load the last checkpoint into `parts`; returns the next round and the seconds spent, (0, {}) without a checkpoint."""
         file = self.path / "checkpoint.pt"
         if not file.exists():
             return 0, {}
@@ -140,24 +141,24 @@ class RunDir:
         file = self.path / "run.json"
         if not file.exists():
             if self.path.exists() and any(p.name not in (".lock", "images") for p in self.path.iterdir()):
-                raise ValueError(f"{self.path} holds something that is not a run of ours; name a new folder.")
+                raise ValueError(f"{self.path} holds files that do not belong to a run; name a new folder.")
             return
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
             there, version = flatten(record["identity"]), record.get("format", 1)
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{file} is not a run.json of ours ({error}); name a new folder.") from error
+            raise ValueError(f"{file} is not the record of a run ({error}); name a new folder.") from error
         if version != FORMAT:
             raise ValueError(
                 f"{self.path} holds a run of format {version}, and this version of datafree writes format {FORMAT}, with other "
-                "names of settings. Name a new folder, or go on with the version that began it."
+                "names of settings. Name a new folder, or continue with the version that started the run."
             )
         self.record = record
         here = flatten(self.identity)
         changed = [key for key in {**there, **here} if there.get(key) != here.get(key)]
         if changed:
             key, more = changed[0], f", and {len(changed) - 1} more differ" if changed[1:] else ""
-            was, now = (settings.get(key, "unknown") for settings in (there, here))  # unknown to another version of ours
+            was, now = (settings.get(key, "unknown") for settings in (there, here))  # another version may lack this setting
             raise ValueError(
                 f"{self.path} holds another run: {key} is {was} there and {now} here"
                 f"{more}. Name a new folder, or give the same settings."
@@ -165,7 +166,7 @@ class RunDir:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, keys joined by dots."""
+    """Nested mappings as one dict, with keys joined by dots."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
@@ -173,10 +174,10 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def refuse_non_finite(values: Mapping[str, float], round_: int) -> None:
-    """Raise `FloatingPointError` where a noted loss is NaN or infinite."""
+    """Raise `FloatingPointError` if one of `values` is NaN or infinite."""
     for name, value in values.items():
         if not math.isfinite(value):
             raise FloatingPointError(
-                f"The {name} became {value} by round {round_}; lower --plan.lr or the method's own rate, or use --precision "
-                "fp32. The checkpoint before it is kept."
+                f"The {name} became {value} by round {round_}; lower --plan.lr or the method's learning rate, or use "
+                "--precision fp32. The last good checkpoint is kept."
             )

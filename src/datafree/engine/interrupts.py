@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request, so that what is under way is finished and saved first."""
+"""Ctrl-C and SIGTERM as a request to stop, so that a run can finish its round and save first."""
 
 import contextlib
 import signal
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop (Ctrl-C, SIGTERM) and saved itself first."""
+    """The run was asked to stop (Ctrl-C, SIGTERM), and has saved a checkpoint."""
 
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[threading.Event]:
-    """Inside, the first Ctrl-C or SIGTERM sets the event, so that the round is finished and saved; the second acts at once."""
+    """Inside, the first Ctrl-C or SIGTERM only sets the event, and the second stops the process at once."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -20,13 +20,13 @@ def stoppable() -> Iterator[threading.Event]:
     signals = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in signals}
 
-    def ask(number: int, frame: object) -> None:
+    def request_stop(number: int, frame: object) -> None:
         stop.set()
         for each in signals:
             signal.signal(each, before[each] or signal.SIG_DFL)
 
     for number in signals:
-        signal.signal(number, ask)
+        signal.signal(number, request_stop)
     try:
         yield stop
     finally:

@@ -1,4 +1,4 @@
-"""The run log: `log.csv`, the progress that a person sees, TensorBoard where asked for."""
+"""The log of a run: `log.csv`, the progress on the screen, and TensorBoard files if wanted."""
 
 import csv
 import io
@@ -12,10 +12,10 @@ from datafree.engine.progress import Progress
 
 
 class RunLog:
-    """Writes what a run measures, and shows it. Lines after `start` are dropped: those rounds are run again. Of several
-    processes only rank 0 writes and prints.
+    """Writes and shows the values that a run measures; only rank 0 writes and prints.
 
-    `unit` is what a person calls a round. A name with a slash (`kept/3`, one of many) is written, but not shown.
+    Lines after round `start` are dropped, since those rounds are run again. `unit` is the word for a round on the screen.
+    Values whose name has a slash (`kept/3`, one of many) are written but not shown.
     """
 
     def __init__(
@@ -23,24 +23,24 @@ class RunLog:
     ):
         self.path = path
         self.progress = Progress(rounds, start, unit, quiet or not is_main())
-        self.rows = [row for row in _read(path) if int(row["round"]) <= start]
+        self.rows = [row for row in _read_rows(path) if int(row["round"]) <= start]
         self._file: io.TextIOWrapper | None = None
         self._columns: list[str] = []
-        self._images = float(self.rows[-1].get("images", 0)) if self.rows else 0.0  # at the line before
-        self._board = _board(path.parent) if tensorboard and is_main() else None
+        self._images = float(self.rows[-1].get("images", 0)) if self.rows else 0.0  # number at the last line
+        self._board = _tensorboard_writer(path.parent) if tensorboard and is_main() else None
         if is_main() and self.rows:
-            self._open(list(dict.fromkeys(name for row in self.rows for name in row)), self.rows)
+            self._rewrite(list(dict.fromkeys(name for row in self.rows for name in row)), self.rows)
         elif is_main():
             path.unlink(missing_ok=True)
 
     def write(self, round_: int, values: Mapping[str, float]) -> None:
-        """One line of the log: the round and the means since the last line."""
+        """Append one line: the round and the `values` measured since the last line."""
         if not is_main():
             return
         row = {"round": str(round_), **{name: f"{value:.8g}" for name, value in values.items()}}
         self.rows.append(row)
         if set(row) - set(self._columns):
-            self._open(list(dict.fromkeys([*self._columns, *row])), self.rows)
+            self._rewrite(list(dict.fromkeys([*self._columns, *row])), self.rows)
         else:
             csv.DictWriter(self._handle(), self._columns, lineterminator="\n").writerow(row)
         self._handle().flush()
@@ -53,7 +53,7 @@ class RunLog:
         self._images = images
 
     def best(self, name: str) -> float | None:
-        """The largest value ever logged under `name`."""
+        """The largest value logged under `name`, or None."""
         values = [float(row[name]) for row in self.rows if row.get(name)]
         return max(values) if values else None
 
@@ -69,8 +69,8 @@ class RunLog:
         assert self._file is not None
         return self._file
 
-    def _open(self, columns: list[str], rows: list[dict[str, str]]) -> None:
-        """Write the file anew, with these columns, and leave it open for more."""
+    def _rewrite(self, columns: list[str], rows: list[dict[str, str]]) -> None:
+        """Write the whole file with these columns, and leave it open for further lines."""
         if self._file:
             self._file.close()
         self._columns = columns
@@ -83,21 +83,23 @@ class RunLog:
 
 
 def seconds_of(path: Path) -> list[float]:
-    """Seconds between the lines of a log, from the start of its run to the last line."""
-    times = [float(row["wall_s"]) for row in _read(path)]
+    """Seconds that each line of a log took, the first counted from the start of the run."""
+    times = [float(row["wall_s"]) for row in _read_rows(path)]
     return [end - start for start, end in zip([0.0, *times], times, strict=False)]
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+def _read_rows(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
-    whole = path.read_text(encoding="utf-8").rpartition("\n")[0]  # a kill may have cut the last line
-    return [{key: value for key, value in row.items() if value} for row in csv.DictReader(io.StringIO(whole))]
+    complete = path.read_text(encoding="utf-8").rpartition("\n")[0]  # a kill may have cut the last line
+    return [{key: value for key, value in row.items() if value} for row in csv.DictReader(io.StringIO(complete))]
 
 
-def _board(folder: Path) -> Any:
+def _tensorboard_writer(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise ValueError("TensorBoard is not installed; pip install 'datafree[tensorboard]', or leave it out.") from error
+        raise ValueError(
+            "TensorBoard is not installed; pip install 'datafree[tensorboard]', or leave out --tensorboard."
+        ) from error
     return SummaryWriter(folder / "tensorboard")  # type: ignore[no-untyped-call]

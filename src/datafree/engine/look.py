@@ -1,4 +1,4 @@
-"""How a student looks at images and at the teacher's answers to them: augmentation, mixing, and the distillation loss."""
+"""How a student sees images and the teacher's logits for them: augmentation, mixing, and the distillation loss."""
 
 from typing import Self
 
@@ -15,7 +15,7 @@ class Look(Settings):
     """How the student sees an image in its steps; the teacher answers the same, so that a mixed image needs no mixed label."""
 
     temperature: PositiveFloat = 20.0
-    """Softens both networks' logits; the loss is scaled by its square."""
+    """Divides the logits of both networks; the loss is multiplied by its square."""
     augment: Augmentation = Augmentation()
     """How an image changes each time it is seen."""
     mixup: float = Field(0.0, ge=0, le=1)

@@ -1,4 +1,4 @@
-"""The student's training loop, the only one of the library: rounds of synthesis and student steps."""
+"""The only training loop for students: rounds of synthesis and student steps."""
 
 import contextlib
 import time
@@ -27,22 +27,24 @@ GRID_IMAGES = 64
 
 @dataclass
 class Clock:
-    """Where a run stands: the round, and the seconds it has cost over all its sessions."""
+    """The round that a run has reached, and the seconds that it has taken over all its sessions."""
 
     round: int = 0
     before: dict[str, float] = field(default_factory=lambda: {"wall": 0.0, "cpu": 0.0})
     began: tuple[float, float] = field(default_factory=lambda: (time.monotonic(), time.process_time()))
 
     def seconds(self) -> dict[str, float]:
-        """Wall and CPU seconds so far."""
+        """Wall and CPU time so far, seconds."""
         wall, cpu = time.monotonic() - self.began[0], time.process_time() - self.began[1]
         return {"wall": self.before["wall"] + wall, "cpu": self.before["cpu"] + cpu}
 
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that one run needs; `evaluate` names scores of a student and `draw` lays out the newest images as pictures
-    and how many stand in a row (None: as square as it gets); both only report.
+    """Everything that one run needs.
+
+    `evaluate` returns a student's scores by name. `draw` turns images, uint8 [N, C, H, W], into pictures of the same form and
+    the number of pictures in a row (None: a square grid). Both only report.
     """
 
     problem: Problem
@@ -54,20 +56,20 @@ class Job:
     draw: Callable[[Tensor], tuple[Tensor, int | None]] = lambda pixels: (pixels, None)
     quiet: bool = False
     tensorboard: bool = False
-    seconds: float | None = None  # of wall time, after which the run ends with the round that it is in
-    slices: int | None = None  # most slices of preparation, where a run is only measured
+    seconds: float | None = None  # wall time after which the run ends with its current round
+    slices: int | None = None  # largest number of slices of preparation, in a run that only measures
 
-    def last(self, clock: Clock) -> bool:
-        """Whether the run is at its end."""
+    def is_over(self, clock: Clock) -> bool:
+        """Whether the run has done all its rounds, or used up its time."""
         late = self.seconds is not None and clock.seconds()["wall"] >= self.seconds
         return clock.round >= self.plan.rounds or late
 
 
 def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
-    """Train the student for `plan.rounds` rounds, from the folder's checkpoint where there is one.
+    """Train the student for `plan.rounds` rounds, from the folder's checkpoint if it has one.
 
-    Returns the student to keep (the averaged one where the plan averages), the clock and the closed log. Raises
-    `Interrupted` after saving when asked to stop, and `FloatingPointError` where a loss is no longer finite.
+    Returns the student to keep (with `ema_decay` the averaged one), the clock and the closed log. Raises `Interrupted` after
+    saving if asked to stop, and `FloatingPointError` if a loss or the student's weights are no longer finite.
     """
     plan, runtime, synthesizer, student = job.plan, job.runtime, job.synthesizer, job.problem.student
     optimizer = _optimizer(plan, [*student.parameters(), *synthesizer.student_parameters()])
@@ -89,7 +91,7 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
     kept, learner = average.module if average else student, runtime.compiled(parallel(student))
     student.train()
     with stoppable() as stop, contextlib.closing(log):
-        (last,) = any_rank(job.last(clock))
+        (last,) = any_rank(job.is_over(clock))
         while not last:
             _set_rates(optimizers, initial, plan.rate(clock.round))
             synthesizer.at(clock.round / plan.rounds)
@@ -107,7 +109,7 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
             log.progress.advance(clock.round)
             mean_buffers(student)
             mean_buffers(kept)
-            last, stopping = any_rank(job.last(clock), stop.is_set())
+            last, stopping = any_rank(job.is_over(clock), stop.is_set())
             _after_round(job, clock, log, kept, pool, watch, parts, last, stopping)
     return kept, clock, log
 
@@ -123,7 +125,7 @@ def _after_round(
     last: bool,
     stopping: bool,
 ) -> None:
-    """What is due between two rounds: log, evaluation, grid, checkpoint. Only here does a run wait for the device."""
+    """Log, evaluate, draw and save if due after this round. The run waits for the device only here."""
     plan = job.plan
 
     def due(every: int) -> bool:
@@ -144,13 +146,13 @@ def _after_round(
         for name, picture in job.synthesizer.pictures().items():
             save_picture(picture, job.folder.images / f"{name}.png")
     if due(plan.save_every) or stopping:
-        # A step may break the weights after a loss that was fine; such a checkpoint would bury the good one.
+        # A step can make the weights non-finite after a finite loss; that checkpoint would replace the last good one.
         norm = torch.nn.utils.get_total_norm(job.problem.student.parameters())
         refuse_non_finite({"norm of the student's weights": norm.item()}, clock.round)
         job.folder.save(clock.round, clock.seconds(), parts)
     if stopping and not last:
         where = f"round {clock.round} of {plan.rounds}, saved in {job.folder.path}"
-        raise Interrupted(f"Stopped after {where}; the same line resumes.")
+        raise Interrupted(f"Stopped after {where}; the same command resumes.")
 
 
 def _losses(job: Job, learner: nn.Module, batch: Batch) -> Iterator[Tensor]:
@@ -179,7 +181,7 @@ def _optimizer(plan: Plan, parameters: Iterable[nn.Parameter]) -> torch.optim.Op
 
 
 def _set_rates(optimizers: tuple[torch.optim.Optimizer, ...], initial: list[list[float]], rate: float) -> None:
-    """Learning rates as a function of the round alone, so that nothing of a schedule needs saving."""
+    """Set each learning rate to its initial value times `rate`; a schedule without state needs no checkpoint."""
     for optimizer, starts in zip(optimizers, initial, strict=True):
         for group, start in zip(optimizer.param_groups, starts, strict=True):
             group["lr"] = start * rate

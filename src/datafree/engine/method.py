@@ -1,4 +1,4 @@
-"""What a data-free method is: frozen settings that start a synthesizer, and the synthesizer's three verbs."""
+"""The interface of a data-free method: frozen settings that start a synthesizer, and the synthesizer itself."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from datafree.networks.teacher import Teacher
 
 @dataclass(frozen=True)
 class Problem:
-    """Who teaches, who learns, on what inputs."""
+    """A teacher and a student, with the inputs, classes and task that they share."""
 
     teacher: Teacher
     student: nn.Module
@@ -30,72 +30,71 @@ class Problem:
 
     @property
     def has_student(self) -> bool:
-        """Whether there is a student, which there is not where a set is synthesised."""
+        """Whether there is a student; there is none while a set is synthesised."""
         return not isinstance(self.student, NoStudent)
 
-    def refuse_other_tasks(self, method: str, *served: str) -> None:
-        """Raise `ValueError` unless the task is classification or among `served`."""
-        if self.task not in ("classification", *served):
+    def refuse_other_tasks(self, method: str, *supported: str) -> None:
+        """Raise `ValueError` unless the task is classification or one of `supported`."""
+        if self.task not in ("classification", *supported):
             raise ValueError(
-                f"{method} serves {', '.join(('classification', *served))} so far, not {self.task}; use dfad, or stored with "
-                "images of your own."
+                f"{method} supports {' and '.join(('classification', *supported))}, not {self.task}; use dfad, or stored with "
+                "your own images."
             )
 
     def norms(self, method: str) -> list[str]:
-        """Names of the teacher's batch norms; raises `ValueError`, with the methods that serve it, where it has none."""
+        """Names of the teacher's batch norms. Raises `ValueError`, which names other methods, if there are none."""
         if names := norm_names(self.teacher.network):
             return names
         raise ValueError(
-            f"{method} matches batch-norm statistics, and this teacher has none; dfad serves it, and sttss where it ends in a "
+            f"{method} matches batch-norm statistics, and this teacher has none; use dfad, or sttss if the teacher ends in a "
             "linear layer."
         )
 
     def check(self) -> None:
         """Pass two inputs of noise through both networks.
 
-        Raises `ValueError` where one refuses the shape, they answer in different shapes or with another number of classes
-        than the card's, or the teacher's answer holds a NaN or an infinity.
+        Raises `ValueError` if one fails on inputs of this shape, if their logits differ in shape or have another number of
+        classes than the card, or if the teacher's logits hold a NaN or an infinity.
         """
-        teachers = self.check_teacher()
-        own = probe("student", self.student, self.inputs)
-        self._right_classes("student", own)
-        if own.shape != teachers.shape:
+        teacher_logits = self.check_teacher()
+        student_logits = probe("student", self.student, self.inputs)
+        self._check_classes("student", student_logits)
+        if student_logits.shape != teacher_logits.shape:
             raise ValueError(
-                f"The student answers {self.inputs} with {list(own.shape[1:])} and the teacher with "
-                f"{list(teachers.shape[1:])}; give two that answer in the same shape."
+                f"For inputs of {self.inputs} the student returns logits {list(student_logits.shape[1:])} and the teacher "
+                f"{list(teacher_logits.shape[1:])}; give two networks with logits of the same shape."
             )
 
     def check_teacher(self) -> Tensor:
-        """`check` of the teacher alone, for work that needs no student; its answer."""
-        answer = probe("teacher", self.teacher.network, self.inputs)
-        self._right_classes("teacher", answer)
-        if not answer.isfinite().all():
+        """Check only the teacher, as `check` does, for work without a student; returns its logits."""
+        logits = probe("teacher", self.teacher.network, self.inputs)
+        self._check_classes("teacher", logits)
+        if not logits.isfinite().all():
             layer = first_non_finite(self.teacher.network, noise_for(self.teacher.network, self.inputs))
             raise ValueError(
                 f"The teacher's outputs for noise are not finite, first in layer {layer!r}; check its weights, mean and std."
             )
-        return answer
+        return logits
 
-    def _right_classes(self, name: str, answer: Tensor) -> None:
-        if answer.shape[1] != self.classes:
+    def _check_classes(self, name: str, logits: Tensor) -> None:
+        if logits.shape[1] != self.classes:
             raise ValueError(
-                f"The {name} tells {answer.shape[1]} classes apart and the teacher's card {self.classes}; "
-                "build it for the same number."
+                f"The {name} has {logits.shape[1]} classes and the teacher's card {self.classes}; build it for the same number."
             )
 
 
 class NoStudent(nn.Module):
-    """Stands for the student where a set is synthesised before there is one; nothing may ask it."""
+    """Takes the place of the student while a set is synthesised; it must not be called."""
 
     def forward(self, x: Tensor) -> Tensor:
-        raise AssertionError("a method that says it needs no student asked it")
+        raise AssertionError("a method that is not adversarial called the student")
 
 
 class Synthesizer(ABC):
-    """A method at work on one problem. `look` is how the student sees images, for methods that leave the loss as it is."""
+    """A method at work on one problem. `look` is how the student sees images, for methods that keep the default loss."""
 
     reads_targets = False
-    """Whether the loss reads the targets that images were made for, so that a pool keeps them."""
+    """Whether the loss uses the targets that images were made for, so that a pool keeps them."""
 
     def __init__(self, problem: Problem, runtime: Runtime, look: Look | None = None):
         self.problem, self.runtime, self.look = problem, runtime, look
@@ -106,24 +105,24 @@ class Synthesizer(ABC):
         """The run begins a round with this share of its rounds done, for settings that change over a run."""
 
     def preparation(self) -> tuple[int, int]:
-        """Slices of work done, and in all, that come before the first input; a run saves itself between two of them."""
+        """Number of slices of work before the first input: those done, and all. A run can save between two slices."""
         return 0, 0
 
     def prepare(self) -> None:
-        """The next slice of that work."""
+        """Do the next slice of the work before the first input."""
 
     @abstractmethod
     def synthesize(self, n: int) -> Batch:
-        """`n` inputs for the student to look at next, detached."""
+        """The next `n` inputs for the student, detached."""
 
     def loss(self, student: nn.Module, batch: Batch) -> Tensor:
-        """What the student minimises on `batch`, a scalar: knowledge distillation on augmented images, by default."""
+        """The student's loss on `batch`, a scalar; by default knowledge distillation on augmented images."""
         assert self.look
         x = self.look(batch.x, self.runtime.random)
         with torch.no_grad():
-            answer = self.teacher.fast(x)
-        self.on_student_batch(student, x, answer)
-        return kd(student(x), answer, self.look.temperature)
+            logits = self.teacher.fast(x)
+        self.on_student_batch(student, x, logits)
+        return kd(student(x), logits, self.look.temperature)
 
     def restart(self) -> bool:
         """Begin anew, where what it makes has collapsed; False where there is nothing to begin anew with."""
@@ -131,25 +130,25 @@ class Synthesizer(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, Stateful]:
-        """Every part that must survive a restart, by name."""
+        """Every part that a checkpoint must keep, by name."""
 
-    def on_student_batch(self, student: nn.Module, x: Tensor, answer: Tensor) -> None:
-        """Learn from what the student is shown: x [B, C, H, W], augmented, and the teacher's answer [B, classes] to it."""
+    def on_student_batch(self, student: nn.Module, x: Tensor, logits: Tensor) -> None:
+        """Train the method's networks on a batch of the student: x [B, C, H, W], augmented, with the teacher's logits."""
 
     def student_parameters(self) -> tuple[nn.Parameter, ...]:
-        """Weights of the method's own that the student's optimizer trains together with the student."""
+        """The method's weights that the student's optimizer trains together with the student."""
         return ()
 
     def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
-        """Optimizers of the method's own whose rates follow the plan's schedule."""
+        """The method's optimizers whose learning rates follow the plan's schedule."""
         return ()
 
     def pictures(self) -> dict[str, Tensor]:
-        """What is worth looking at beside the images themselves, by name: uint8 [3, H, W] each."""
+        """Pictures for a person besides the images themselves, uint8 [3, H, W], by name."""
         return {}
 
     def provenance(self) -> str:
-        """Which real data the inputs come from; `none` where the method is data-free."""
+        """Real data that the inputs come from; `none` if the method is data-free."""
         return "none"
 
 
@@ -157,17 +156,17 @@ class Method(Settings, ABC):
     """Frozen, validated settings of a data-free method; each field is a flag of the command line."""
 
     name: str
-    """The method's name, by which settings are read back."""
+    """Name of the method, by which a record finds its class."""
 
     @property
     def adversarial(self) -> bool:
-        """Whether the inputs depend on the student as it stands."""
+        """Whether the inputs depend on the current student."""
         return False
 
     @abstractmethod
     def start(self, problem: Problem, runtime: Runtime) -> Synthesizer:
-        """Begin work on `problem`. Raises `ValueError` for what the method cannot serve."""
+        """Start the method on `problem`. Raises `ValueError` if it does not support the networks, inputs or task."""
 
     def files(self) -> tuple[Path, ...]:
-        """Files whose bytes the method reads, so that a changed file is not taken for the same run."""
+        """Files that the method reads; their hashes are part of a run's identity."""
         return ()

@@ -1,4 +1,4 @@
-"""The work that comes before a method's first input, slice by slice, so that a kill costs a minute of it."""
+"""A method's work before its first input, done in slices, so that a kill loses about a minute of it."""
 
 import contextlib
 import time
@@ -13,7 +13,7 @@ from datafree.engine.log import RunLog
 from datafree.engine.method import Synthesizer
 
 SAVE_EVERY = 60.0  # seconds
-PREPARATION = "preparation.csv"  # its log, in the run's folder
+PREPARATION = "preparation.csv"  # log of the preparation, in the run's folder
 
 
 def prepare(
@@ -25,11 +25,9 @@ def prepare(
     seconds: Callable[[], Mapping[str, float]] = dict,
     slices: int | None = None,
 ) -> None:
-    """Do what is left of it, log it in `preparation.csv`, and save `parts` as of before round 0, at least at the end.
+    """Do the remaining slices, at most `slices` if given, log them in `preparation.csv`, and save `parts` for round 0.
 
-    At most `slices` slices are done, where such a number is given.
-
-    Raises `Interrupted` after saving when asked to stop, and `FloatingPointError` where what was noted is not finite.
+    Raises `Interrupted` after saving if asked to stop, and `FloatingPointError` if a logged value is not finite.
     """
     done, total = synthesizer.preparation()
     total = total if slices is None else min(total, done + slices)
@@ -49,4 +47,4 @@ def prepare(
                 run.save(0, seconds(), parts)
                 saved = time.monotonic()
             if stopping:
-                raise Interrupted(f"Stopped before the first image, saved in {run.path}; the same line resumes.")
+                raise Interrupted(f"Stopped before the first round, saved in {run.path}; the same command resumes.")

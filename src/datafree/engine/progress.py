@@ -1,4 +1,4 @@
-"""What a person sees while something works: a live bar on a terminal, and elsewhere a line at once and every ten seconds."""
+"""Progress on the screen: a live bar on a terminal, elsewhere a line at the start and every ten seconds."""
 
 import sys
 import threading
@@ -9,21 +9,21 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-EVERY = 10.0  # seconds, at most, between two lines where output is no terminal
-SOONEST = 2.0  # seconds between two lines that have news
+EVERY = 10.0  # largest time between two lines if the output is not a terminal, seconds
+SOONEST = 2.0  # least time between two lines with new values, seconds
 
 
 class Progress:
-    """How far a piece of work is: so many `unit`s of `total`, what was measured last, and the time left.
+    """Shows how many `unit`s of `total` are done, the values measured last, and the time left.
 
-    Nothing here waits for the device. The time left follows a running mean over what is shown, since phases differ.
+    Nothing here waits for the device. The time left follows a running mean of the time a unit takes, since phases differ.
     """
 
     def __init__(self, total: int, done: int, unit: str = "round", quiet: bool = False):
         self.total, self.done, self.unit, self.quiet = total, done, unit, quiet
         self._start, self._began = done, time.monotonic()
-        self._shown, self._shown_at = done, self._began  # when values were last shown
-        self._pace: float | None = None  # seconds a unit
+        self._shown, self._shown_at = done, self._began  # unit and time at which values were last shown
+        self._pace: float | None = None  # seconds per unit
         self._values, self._printed, self._line = "", float("-inf"), ""
         self._closed = threading.Event()
         self._bar: Bar | None = None
@@ -39,19 +39,19 @@ class Progress:
             threading.Thread(target=self._beat, daemon=True).start()
 
     def advance(self, done: int) -> None:
-        """So much is done; cheap enough for every round."""
+        """Set the number of units done; cheap enough for every round."""
         self.done = done
         if self._bar:
             self._bar.update(self._task, completed=done, line=self.line())
 
     def show(self, done: int, values: Mapping[str, float], images: float = 0.0) -> None:
-        """What was measured by then, and the images made since it was last shown."""
+        """Show `values`, measured up to unit `done`, and the rate at which `images` were made since the last call."""
         now = time.monotonic()
         took = now - self._shown_at
         pace = took / max(1, done - self._shown)
         self._pace = pace if self._pace is None else 0.8 * self._pace + 0.2 * pace
         self._shown, self._shown_at = done, now
-        rate = [f"{images / max(took, 1e-9):,.0f} images/s"] if images else []  # none where nothing was made
+        rate = [f"{images / max(took, 1e-9):,.0f} images/s"] if images else []
         self._values = "  ".join([*(f"{name} {value:.4g}" for name, value in values.items()), *rate])
         self.advance(done)
         if not (self._bar or self.quiet) and (now - self._printed >= SOONEST or done >= self.total):
@@ -81,8 +81,8 @@ class Progress:
         print(self.line(), file=sys.stderr, flush=True)
 
 
-def say(line: str, quiet: bool = False) -> None:
-    """A line for the person who waits."""
+def print_line(line: str, quiet: bool = False) -> None:
+    """Print one line on standard error, unless `quiet`."""
     if not quiet:
         print(line, file=sys.stderr, flush=True)
 

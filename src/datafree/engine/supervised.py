@@ -1,4 +1,4 @@
-"""Training on labels, of a teacher: the settings, and the loop over epochs."""
+"""Training of a teacher on labelled data: the settings, and the loop over epochs."""
 
 import contextlib
 import time
@@ -24,43 +24,42 @@ SAVE_EVERY = 60.0  # seconds
 
 
 class Training(Settings):
-    """How a network is trained on labels: SGD with Nesterov momentum, a falling rate, crop and flip."""
+    """How a teacher is trained on labels: SGD with Nesterov momentum, a falling learning rate, crop and flip."""
 
     epochs: PositiveInt = 20
     """Passes over the data."""
     batch: PositiveInt = 128
     """Images in a step."""
     lr: PositiveFloat = 0.05
-    """Highest learning rate."""
+    """Largest learning rate of the schedule."""
     momentum: float = Field(0.9, ge=0, lt=1)
     """Momentum of SGD."""
     weight_decay: NonNegativeFloat = 5e-4
     """L2 penalty on the weights."""
     schedule: Literal["cosine", "one-cycle"] = "cosine"
-    """cosine falls from the start; one-cycle rises over the first 30 % of the steps, then falls."""
+    """cosine: falls from the start; one-cycle: rises over the first 30 % of the steps, then falls."""
     crop: NonNegativeInt | None = None
-    """Random shift by up to this many pixels; left out: 4 for colour images, 0 for gray ones."""
+    """Largest random shift, in pixels; left out: 4 for colour images, 0 for grey ones."""
     zoom: NonNegativeFloat = 1.0
-    """Random part of an image with a label a pixel, enlarged by up to 1 + this; it takes the place of crop there."""
+    """For segmentation, in place of crop: a random part of an image is enlarged by 1 to 1 + zoom times."""
     focal: NonNegativeFloat = 0.0
-    """Exponent gamma of the focal loss (arXiv 1708.02002), which turns to hard pixels; 0: cross-entropy."""
+    """Exponent gamma of the focal loss (arXiv 1708.02002), which gives hard pixels more weight; 0: cross-entropy."""
     flip: bool | None = None
-    """Mirror images left to right at random; left out: colour images only (gray ones are often digits and letters)."""
+    """Mirror half of the images left to right; left out: only colour ones, since grey ones are often digits or letters."""
 
 
 def measured_inputs(data: Labelled, shape: tuple[int, int, int] | None = None) -> InputSpec:
-    """Input description of `data`: its own shape, or `shape`, with each channel's mean and standard deviation."""
+    """Input description of `data`: `shape`, or that of the images, with each channel's mean and standard deviation."""
     sums = [(part.double().sum((0, 2, 3)), part.double().square().sum((0, 2, 3))) for part in data.pixels.split(4096)]
     count = data.pixels[:, 0].numel()
     mean = torch.stack([first for first, _ in sums]).sum(0) / count
     std = (torch.stack([second for _, second in sums]).sum(0) / count - mean.square()).clamp_min(0).sqrt()
-    own = data.pixels.shape
-    means, stds = (
-        [round(value / 255, 4) for value in values.tolist()] for values in (mean, std.clamp_min(0.255))
-    )  # a constant channel is not divided by 0
-    if shape and shape[0] != own[1]:
+    std = std.clamp_min(0.255)  # for a constant channel 0.001 in [0, 1] pixels, since inputs are divided by it
+    means, stds = ([round(value / 255, 4) for value in values.tolist()] for values in (mean, std))
+    _, channels, height, width = data.pixels.shape
+    if shape and shape[0] != channels:
         means, stds = [sum(means) / len(means)], [sum(stds) / len(stds)]
-    return InputSpec(shape=shape or (own[1], own[2], own[3]), mean=tuple(means), std=tuple(stds))
+    return InputSpec(shape=shape or (channels, height, width), mean=tuple(means), std=tuple(stds))
 
 
 def train(
@@ -69,13 +68,14 @@ def train(
     inputs: InputSpec,
     training: Training,
     runtime: Runtime,
-    tell: Callable[[int, float], None] = lambda epoch, loss: None,
+    report: Callable[[int, float], None] = lambda epoch, loss: None,
     run: RunDir | None = None,
 ) -> nn.Module:
-    """Train `network` in place by cross-entropy, or focal loss, and return it in eval mode.
+    """Train `network` in place by cross-entropy or focal loss, and return it in eval mode.
 
-    `tell(epoch, mean loss)` hears of progress. `run` is a folder to go on from, where it is saved about once a minute.
-    Raises `FloatingPointError` where the loss becomes NaN, and with a folder `Interrupted` after saving when asked to stop.
+    `report(epoch, mean loss)` is called after each epoch. With `run` the training resumes from that folder and is saved there
+    about once a minute. Raises `FloatingPointError` if the loss becomes NaN, and with `run` `Interrupted`, after saving, if
+    asked to stop.
     """
     network = fastest_layout(network.to(runtime.device)).train()
     optimizer = torch.optim.SGD(
@@ -95,21 +95,21 @@ def train(
             for rows in _shuffled(len(pixels), training.batch, runtime):
                 x, y = _augmented(inputs.to_network(pixels[rows]), labels[rows], training, runtime)
                 with runtime.autocast():
-                    answer = network(x)
-                loss = focal(answer, y, training.focal, data.void)
+                    logits = network(x)
+                loss = focal_loss(logits, y, training.focal, data.void)
                 runtime.minimize(loss, optimizer)
                 runtime.note("loss", loss)
                 schedule.step()
             value = runtime.drain()["loss"]
             if value != value:
                 raise FloatingPointError(f"The loss became NaN in epoch {epoch + 1}; lower --lr.")
-            asked = stop is not None and stop.is_set()
-            if run and (asked or time.monotonic() - saved > SAVE_EVERY):
+            stopping = stop is not None and stop.is_set()
+            if run and (stopping or time.monotonic() - saved > SAVE_EVERY):
                 run.save(epoch + 1, {}, parts)
                 saved = time.monotonic()
-            tell(epoch + 1, value)
-            if run and asked and epoch + 1 < training.epochs:
-                raise Interrupted(f"Stopped after epoch {epoch + 1}, saved in {run.path}; the same line resumes.")
+            report(epoch + 1, value)
+            if run and stopping and epoch + 1 < training.epochs:
+                raise Interrupted(f"Stopped after epoch {epoch + 1}, saved in {run.path}; the same command resumes.")
     return network.eval()
 
 
@@ -119,7 +119,7 @@ def _shuffled(size: int, batch: int, runtime: Runtime) -> Iterator[Tensor]:
 
 
 def _augmented(x: Tensor, y: Tensor, training: Training, runtime: Runtime) -> tuple[Tensor, Tensor]:
-    """Images with their labels; where those are masks they change together, by zoom and flip."""
+    """Images with their labels, augmented; images and masks change together, by zoom and flip."""
     colour = x.shape[1] == 3
     flip = colour if training.flip is None else training.flip
     if y.dim() > 1:
@@ -130,17 +130,17 @@ def _augmented(x: Tensor, y: Tensor, training: Training, runtime: Runtime) -> tu
     return (random_flip(x, runtime.random) if flip else x), y
 
 
-def focal(logits: Tensor, labels: Tensor, gamma: float, void: int | None = None) -> Tensor:
+def focal_loss(logits: Tensor, labels: Tensor, gamma: float, void: int | None = None) -> Tensor:
     """Focal loss (Lin et al., arXiv 1708.02002, eq. 4): -(1 - p)^gamma log p of the label's probability p, in fp32.
 
-    Logits [B, classes, ...] with labels [B, ...]; mean over those that are not `void`. With gamma 0 it is cross-entropy.
+    `logits` are [B, classes, ...], `labels` [B, ...]; the mean leaves out labels `void`. With gamma 0 it is cross-entropy.
     """
     ignored = _NO_LABEL if void is None else void
     if not gamma:
         return F.cross_entropy(logits.float(), labels.long(), ignore_index=ignored)
     loss = F.cross_entropy(logits.float(), labels.long(), ignore_index=ignored, reduction="none")
-    known = (labels != ignored).to(loss.dtype)
-    return ((1 - torch.exp(-loss)) ** gamma * loss * known).sum() / known.sum().clamp_min(1)
+    counted = (labels != ignored).to(loss.dtype)
+    return ((1 - torch.exp(-loss)) ** gamma * loss * counted).sum() / counted.sum().clamp_min(1)
 
 
-_NO_LABEL = -100  # torch's own default
+_NO_LABEL = -100  # the default of torch's ignore_index

@@ -126,7 +126,7 @@ class DDASynthesizer(Synthesizer):
         """n images, each with its target y [n, classes]. Raises `ValueError` where the filter keeps nothing."""
         while len(self.waiting) < n:
             self._add_more()
-        return self.waiting.deal(n)
+        return self.waiting.take(n)
 
     def loss(self, student: nn.Module, batch: Batch) -> Tensor:
         """Distillation, the targets' cross-entropy, and the distance of the last feature maps, on augmented images."""

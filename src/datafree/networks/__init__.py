@@ -1,1 +1,1 @@
-"""Who trains whom: network files, names to networks, and what can be read inside one."""
+"""Teachers and students: network files, architectures by name, and values read inside a network."""

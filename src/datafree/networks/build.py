@@ -1,4 +1,4 @@
-"""From a name to a fresh network: ours, timm's, or a factory of a package that the caller trusts."""
+"""Networks by name: an architecture of this package, one of timm, or a factory of a package that the caller trusts."""
 
 import importlib
 from collections.abc import Collection, Mapping
@@ -7,9 +7,9 @@ from typing import Any
 from torch import nn
 
 from datafree.core.spec import InputSpec
-from datafree.networks.architectures import OURS
+from datafree.networks.architectures import ARCHITECTURES
 
-_TIMM_LOADS = ("pretrained", "checkpoint", "cache")  # beginnings of timm options that fetch or read other files
+_TIMM_LOADS = ("pretrained", "checkpoint", "cache")  # timm options that begin so download or read other files
 
 Option = bool | int | float | str | None
 
@@ -21,25 +21,39 @@ def build(
     options: Mapping[str, Option] | None = None,
     allow_code: Collection[str] = (),
 ) -> nn.Module:
-    """A fresh network with random weights. Raises `ValueError` for a name that we do not know or may not import."""
+    """Build a network with random weights.
+
+    Args:
+        architecture: a name from `ARCHITECTURES` (`resnet20`), `timm:NAME`, or `package.module:factory`.
+        inputs: shape and scaling of one input.
+        classes: number of classes, the size of dim 1 of the logits.
+        options: keyword arguments of the factory.
+        allow_code: packages whose code may be imported and called; this package and timm need not be named.
+
+    Returns:
+        The network. A `package.module:factory` is called with `options` only.
+
+    Raises:
+        ValueError: the name is unknown, its package is not installed or not in `allow_code`, or the options do not fit.
+    """
     options = dict(options or {})
-    if architecture in OURS:
-        return _call(architecture, OURS[architecture], inputs.shape, classes, options=options)
+    if architecture in ARCHITECTURES:
+        return _call(architecture, ARCHITECTURES[architecture], inputs.shape, classes, options=options)
     if architecture.startswith("timm:"):
         return _build_timm(architecture.removeprefix("timm:"), inputs, classes, options)
     if ":" in architecture:
         return _call(architecture, _import_factory(architecture, allow_code), options=options)
     raise ValueError(
-        f"No network is named {architecture!r}; ours: {', '.join(OURS)}; or pass timm:NAME, or package.module:factory."
+        f"No network is named {architecture!r}; pass one of {', '.join(ARCHITECTURES)}, timm:NAME, or package.module:factory."
     )
 
 
 def timm_description(name: str) -> tuple[InputSpec, int]:
-    """What timm's `pretrained_cfg` of `name` says: inputs and number of classes. Raises `ValueError` where it has none."""
-    known = _timm().get_pretrained_cfg(name, allow_unregistered=True)
-    if known is None:
-        raise ValueError(f"timm knows no input description of {name!r}; pass --inputs, --mean, --std and --classes.")
-    return InputSpec(shape=known.input_size, mean=known.mean, std=known.std), known.num_classes
+    """Inputs and number of classes from timm's `pretrained_cfg` of `name`. Raises `ValueError` if timm has none."""
+    config = _timm().get_pretrained_cfg(name, allow_unregistered=True)
+    if config is None:
+        raise ValueError(f"timm has no input description of {name!r}; pass --inputs, --mean, --std and --classes.")
+    return InputSpec(shape=config.input_size, mean=config.mean, std=config.std), config.num_classes
 
 
 def _call(name: str, factory: Any, *arguments: Any, options: Mapping[str, Option]) -> nn.Module:
@@ -48,7 +62,7 @@ def _call(name: str, factory: Any, *arguments: Any, options: Mapping[str, Option
     except TypeError as error:
         raise ValueError(f"{name} does not take these options ({error}); check --options.") from error
     if not isinstance(module, nn.Module):
-        raise ValueError(f"{name} gives a {type(module).__name__}, not a torch module; name a factory of networks.")
+        raise ValueError(f"{name} returns a {type(module).__name__}, not a torch module; name a factory of networks.")
     return module
 
 
@@ -57,7 +71,7 @@ def _import_factory(architecture: str, allow_code: Collection[str]) -> Any:
     package = module_name.partition(".")[0]
     if package not in allow_code:
         raise ValueError(
-            f"Building {architecture!r} imports and runs the code of package {package!r}; where you trust it, "
+            f"Building {architecture!r} imports and runs the code of package {package!r}; if you trust it, "
             f"pass --allow-code {package}."
         )
     try:
@@ -75,7 +89,7 @@ def _timm() -> Any:
 
 def _build_timm(name: str, inputs: InputSpec, classes: int, options: Mapping[str, Option]) -> nn.Module:
     timm = _timm()
-    if not timm.is_model(name.split(".")[0]):  # refuses hub and folder names, which would fetch or read other files
+    if not timm.is_model(name.split(".")[0]):  # a hub or folder name would download or read other files
         raise ValueError(f"timm has no network {name!r}; see timm.list_models().")
     if loading := [key for key in options if key.startswith(_TIMM_LOADS)]:
         raise ValueError(f"The option {loading[0]!r} makes timm read another file; pack the weights themselves instead.")

@@ -1,4 +1,4 @@
-"""What a network costs: multiply-adds, memory for a backward pass, latency."""
+"""The cost of a network for one input: multiply-adds, memory for a backward pass, latency."""
 
 import time
 
@@ -12,7 +12,7 @@ from datafree.core.spec import InputSpec
 
 
 def multiply_adds(network: nn.Module, inputs: InputSpec) -> int:
-    """Multiply-adds of matrix products and convolutions for one input, half of what torch's FlopCounterMode counts."""
+    """Multiply-adds of matrix products and convolutions for one input: half the operations that FlopCounterMode counts."""
     with evaluating(network), torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, *inputs.shape))
     return int(counter.get_total_flops()) // 2
@@ -36,7 +36,7 @@ def saved_bytes(network: nn.Module, x: Tensor) -> int:
 
 
 def latency_ms(network: nn.Module, inputs: InputSpec, repeats: int = 20) -> float:
-    """Median milliseconds for one input on the CPU, after one run that is not counted."""
+    """Median time of one input on the CPU, ms, over `repeats` passes after one that is not counted."""
     x = torch.zeros(1, *inputs.shape)
     times = []
     with evaluating(network), torch.no_grad():

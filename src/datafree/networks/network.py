@@ -1,4 +1,4 @@
-"""Network files: a network file in, a network file out; weights as safetensors, a card that says what they are."""
+"""Network files: weights as safetensors, with a card that describes the network."""
 
 import contextlib
 from collections.abc import Collection
@@ -11,39 +11,44 @@ from pydantic import Field, ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from datafree.core.files import MAX_CARD, label_of, opened_safetensors, replace_atomically
+from datafree.core.files import MAX_CARD, metadata_entry, opened_safetensors, replace_atomically
 from datafree.core.settings import Settings, explain
 from datafree.core.spec import InputSpec
-from datafree.networks.architectures import OURS
+from datafree.networks.architectures import ARCHITECTURES
 from datafree.networks.build import Option, build
-from datafree.networks.weights import existing, parameters
+from datafree.networks.weights import existing_file, parameters
 
 _LABEL = "datafree.card"
-_UNUSED = "num_batches_tracked"  # a counter that files from before torch 0.4.1 lack, and that nothing here reads
+_UNUSED = "num_batches_tracked"  # a counter that nothing here reads, and that files from before torch 0.4.1 lack
 
 
 class Card(Settings):
-    """The label on a network file: everything needed to build the network again, and how it came to be."""
+    """Metadata of a network file: what is needed to build the network again, and where its weights come from."""
 
     format: Literal[1] = 1
-    """Version of this label."""
+    """Version of the card's format."""
     architecture: str = Field(max_length=200)
-    """A name of ours, `timm:NAME`, or `package.module:factory`."""
+    """A name from `ARCHITECTURES`, `timm:NAME`, or `package.module:factory`."""
     options: dict[str, Option] = Field(default_factory=dict, max_length=64)
     """Keyword arguments of the factory."""
     classes: int = Field(ge=2, le=1_000_000)
-    """Number of classes, the size of dim 1 of the answer."""
+    """Number of classes, the size of dim 1 of the logits."""
     task: Literal["classification", "segmentation"] = "classification"
-    """What the answer means."""
+    """Logits [B, classes], one vector an image, or [B, classes, H, W], one a pixel."""
     inputs: InputSpec
     """Shape and scaling of one input."""
     history: tuple[dict[str, Option], ...] = Field((), max_length=100)
-    """What happened to the weights, oldest first."""
+    """Events that produced the weights, oldest first."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """A module and its card."""
+    """A module and its card.
+
+    Args:
+        module: takes inputs [B, C, H, W] in network units, returns logits [B, classes] or [B, classes, H, W].
+        card: describes the module and its inputs.
+    """
 
     module: nn.Module
     card: Card
@@ -54,47 +59,71 @@ class Network:
         return parameters(self.module)
 
     def save(self, path: str | Path) -> None:
-        """Write weights and card as one safetensors file, atomically."""
+        """Write weights and card as one safetensors file, atomically.
+
+        Args:
+            path: file to write.
+
+        Raises:
+            OSError: the file cannot be written; an earlier one is kept.
+        """
         tensors = {name: value.detach().cpu().contiguous().clone() for name, value in self.module.state_dict().items()}
         label = {_LABEL: self.card.model_dump_json()}
         replace_atomically(Path(path), lambda temporary: save_file(tensors, temporary, metadata=label))
 
 
 def read_card(path: str | Path) -> Card:
-    """The card of a network file, without its weights. Raises `ValueError` where it has none that is valid."""
-    return _card(label_of(existing(path), _LABEL), path)
+    """The card of a network file, without its weights. Raises `ValueError` if the file has no valid card."""
+    return _parse_card(metadata_entry(existing_file(path), _LABEL), path)
 
 
 def load(path: str | Path, allow_code: Collection[str] = ()) -> Network:
-    """Read a network file. Building a factory outside our tables and timm's imports and calls it, so its package must be
-    named in `allow_code`. Raises `ValueError` for a file that is none, or whose weights do not fit its card.
+    """Read a network file.
+
+    Args:
+        path: file written by `Network.save` or `datafree pack`.
+        allow_code: packages whose code may be imported and called to build the network; this package and timm need not be
+            named.
+
+    Returns:
+        The network, on the CPU, in eval mode.
+
+    Raises:
+        ValueError: the file does not exist, has no valid card or weights that do not fit it, or needs code that is not in
+            `allow_code`.
     """
-    with opened_safetensors(existing(path)) as (metadata, read):
-        card = _card(metadata.get(_LABEL), path)
-        return filled(card, read(), path, allow_code)
+    with opened_safetensors(existing_file(path)) as (metadata, read):
+        card = _parse_card(metadata.get(_LABEL), path)
+        return from_card(card, read(), path, allow_code)
 
 
-def _card(label: str | None, path: str | Path) -> Card:
+def _parse_card(label: str | None, path: str | Path) -> Card:
     if label is None:
         raise ValueError(f"{path} has no card; make a network file of it with `datafree pack`.")
     if len(label) > MAX_CARD:
-        raise ValueError(f"The card of {path} has {len(label)} bytes, more than {MAX_CARD}; it is not one of ours.")
+        raise ValueError(
+            f"The card of {path} has {len(label)} bytes, more than {MAX_CARD}; make the file again with `datafree pack`."
+        )
     try:
         return Card.model_validate_json(label)
     except ValidationError as error:
-        raise ValueError(f"The card of {path} is not valid: {explain(error)}") from error
+        raise ValueError(
+            f"The card of {path} is not valid: {explain(error)} Make the file again with `datafree pack`."
+        ) from error
 
 
-def filled(card: Card, state: dict[str, Tensor], path: str | Path, allow_code: Collection[str]) -> Network:
-    """The network that `card` describes, with the weights of `state`, in eval mode.
+def from_card(card: Card, state: dict[str, Tensor], path: str | Path, allow_code: Collection[str]) -> Network:
+    """The network that `card` describes, in eval mode, with the weights `state` of the file `path`.
 
-    Our own networks are built without storage first: a card may ask for terabytes, and the misfit then shows for free.
+    Raises `ValueError` if the network cannot be built or the weights do not fit it.
     """
-    ours = card.architecture in OURS
-    with torch.device("meta") if ours else contextlib.nullcontext():
+    # An architecture of this package is first built without storage: a card may ask for terabytes, and weights that do not
+    # fit are found before any memory is used.
+    built_in = card.architecture in ARCHITECTURES
+    with torch.device("meta") if built_in else contextlib.nullcontext():
         module = build(card.architecture, card.inputs, card.classes, card.options, allow_code)
     _refuse_misfit(module, state, card.architecture, path)
-    module = module.to_empty(device="cpu") if ours else module
+    module = module.to_empty(device="cpu") if built_in else module
     counters = {name: torch.zeros_like(value) for name, value in module.state_dict().items() if name.endswith(_UNUSED)}
     module.load_state_dict(counters | state)
     return Network(module.eval(), card)
@@ -102,19 +131,19 @@ def filled(card: Card, state: dict[str, Tensor], path: str | Path, allow_code: C
 
 def _refuse_misfit(module: nn.Module, state: dict[str, Tensor], architecture: str, path: str | Path) -> None:
     """Raise `ValueError` with the first names of `state` that do not fit `module`."""
-    own = module.state_dict()
+    expected = module.state_dict()
     wrong = {
-        "missing": [name for name in own if name not in state and not name.endswith(_UNUSED)],
-        "unexpected": [name for name in state if name not in own],
+        "missing": [name for name in expected if name not in state and not name.endswith(_UNUSED)],
+        "unexpected": [name for name in state if name not in expected],
         "misshapen": [
-            f"{name} ({list(state[name].shape)} in the file, {list(own[name].shape)} in the network)"
-            for name in own
-            if name in state and state[name].shape != own[name].shape
+            f"{name} ({list(state[name].shape)} in the file, {list(expected[name].shape)} in the network)"
+            for name in expected
+            if name in state and state[name].shape != expected[name].shape
         ],
     }
-    complaints = [f"{len(names)} {kind}: {', '.join(names[:3])}" for kind, names in wrong.items() if names]
-    if complaints:
+    problems = [f"{len(names)} {kind}: {', '.join(names[:3])}" for kind, names in wrong.items() if names]
+    if problems:
         raise ValueError(
-            f"The weights in {path} do not fit {architecture}: {'; '.join(complaints)}. "
-            "Check --arch, --classes and --inputs, or rename the keys to the network's own."
+            f"The weights in {path} do not fit {architecture}: {'; '.join(problems)}. "
+            "Check --arch, --classes and --inputs, or rename the keys as the network names them."
         )

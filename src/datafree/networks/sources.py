@@ -1,4 +1,4 @@
-"""Any form in which a person gives a network or data, as what the library works with."""
+"""Teachers and students from any form in which a caller gives them: a module, a `Network`, a file, a name."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -14,21 +14,27 @@ Source = nn.Module | Network | str | Path
 
 
 def as_network(source: Source, inputs: InputSpec | None = None, allow_code: Collection[str] = ()) -> Network:
-    """Any form of a network with a card; `inputs`, where given, is believed over the card."""
+    """Any form of a network, with a card; `inputs`, if given, replaces those of the card.
+
+    Raises `ValueError` for a file that cannot be read, and for a plain module without `inputs`.
+    """
     if isinstance(source, str | Path):
         source = load(source, allow_code)
     if isinstance(source, Network):
         card = source.card.model_copy(update={"inputs": inputs}) if inputs else source.card
         return Network(source.module, card)
     if inputs is None:
-        raise ValueError("A plain module does not say what it takes; pass inputs=InputSpec(shape=..., mean=..., std=...).")
-    answer = probe("network", source, inputs)
-    task = TASKS[answer.dim()]
-    return Network(source, Card(architecture=_class_path(source), classes=answer.shape[1], task=task, inputs=inputs))
+        raise ValueError("A plain module has no input description; pass inputs=InputSpec(shape=..., mean=..., std=...).")
+    logits = probe("network", source, inputs)
+    task = TASKS[logits.dim()]
+    return Network(source, Card(architecture=_class_path(source), classes=logits.shape[1], task=task, inputs=inputs))
 
 
 def student_for(student: nn.Module | Network | str, teacher: Card) -> Network:
-    """A student for the inputs, classes and task of `teacher`: an architecture's name, or a module to train in place."""
+    """A student with the inputs, classes and task of the card `teacher`, from an architecture's name or a module.
+
+    A module is trained in place. Raises `ValueError` for a name that is unknown or does not fit the inputs.
+    """
     if isinstance(student, str):
         module, architecture, options = build(student, teacher.inputs, teacher.classes), student, {}
     elif isinstance(student, Network):

@@ -1,4 +1,4 @@
-"""Means and variances of a network's channels, with gradients that cost one pass."""
+"""Means and variances of a network's channels, with a backward pass that reads its input once."""
 
 import math
 from typing import Any, cast
@@ -10,8 +10,9 @@ from datafree.core.distributed import is_distributed, mean_over_ranks
 
 
 class _Moments(torch.autograd.Function):
-    """Mean and biased variance of each channel, by way of the batch norm kernel: on CPUs ten times faster than var_mean,
-    and its gradient, (g_mean + 2 g_variance (x - mean)) / n, is one pass over x.
+    """Mean and biased variance of each channel, by torch's batch-norm kernel: on CPUs ten times faster than var_mean.
+
+    The gradient (g_mean + 2 g_variance (x - mean)) / n takes one pass over x.
     """
 
     @staticmethod
@@ -34,17 +35,17 @@ _EPSILON = 1e-5  # keeps the inverse deviation of a constant channel finite
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance [channels] of x [B, channels, ...] over batch and positions, fp32.
 
-    Where several processes work together, those of their batches (of one size) as one.
+    With several processes they are those of all batches, of equal size, together.
     """
     mean, variance = cast(tuple[Tensor, Tensor], _Moments.apply(x))
     if not is_distributed():
         return mean, variance
-    whole = mean_over_ranks(mean)
-    return whole, mean_over_ranks(variance + (mean - whole.detach()).square())
+    global_mean = mean_over_ranks(mean)
+    return global_mean, mean_over_ranks(variance + (mean - global_mean.detach()).square())
 
 
 class _ChannelMeans(torch.autograd.Function):
-    """Mean over positions, whose gradient is one number a channel, spread without being written out."""
+    """Mean over positions; its gradient has one value a channel and is expanded as a view, without memory for each position."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -59,5 +60,5 @@ class _ChannelMeans(torch.autograd.Function):
 
 
 def channel_means(x: Tensor) -> Tensor:
-    """Mean of each image's channels [B, channels] over the positions of x [B, channels, ...], fp32."""
+    """Mean [B, channels] over the positions of x [B, channels, ...], fp32."""
     return cast(Tensor, _ChannelMeans.apply(x)) if x.dim() > 2 else x.float()

@@ -1,4 +1,4 @@
-"""Read inside a network without editing it. A tap exists only inside its `with` block."""
+"""Values read inside a network through hooks, which exist only inside a `with` block."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,39 +16,39 @@ Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 
 @contextmanager
 def layer_inputs(network: nn.Module, *names: str) -> Iterator[dict[str, Tensor]]:
-    """The first positional input of each named layer, as of the last forward pass, still part of the graph.
+    """First positional input of each named layer in the last forward pass, with its gradient graph.
 
-    Raises `ValueError` for a name that the network does not have.
+    Raises `ValueError` for a name that the network lacks.
     """
-    seen: dict[str, Tensor] = {}
+    values: dict[str, Tensor] = {}
     with ExitStack() as hooks:
         for name, layer in _named(network, names):
-            read = partial(lambda name, layer, inputs: seen.__setitem__(name, inputs[0]), name)
+            read = partial(lambda name, layer, inputs: values.__setitem__(name, inputs[0]), name)
             hooks.enter_context(layer.register_forward_pre_hook(read))
-        yield seen
+        yield values
 
 
 @contextmanager
 def layer_outputs(network: nn.Module, *names: str) -> Iterator[dict[str, Tensor]]:
-    """The output of each named layer, as of the last forward pass, still part of the graph. Raises as `layer_inputs`."""
-    seen: dict[str, Tensor] = {}
+    """Output of each named layer in the last forward pass, with its gradient graph. Raises as `layer_inputs` does."""
+    values: dict[str, Tensor] = {}
     with ExitStack() as hooks:
         for name, layer in _named(network, names):
-            read = partial(lambda name, layer, inputs, output: seen.__setitem__(name, output), name)
+            read = partial(lambda name, layer, inputs, output: values.__setitem__(name, output), name)
             hooks.enter_context(layer.register_forward_hook(read))
-        yield seen
+        yield values
 
 
 def _named(network: nn.Module, names: tuple[str, ...]) -> list[tuple[str, nn.Module]]:
     layers = dict(unwrap(network).named_modules())
     if missing := [name for name in names if name not in layers]:
-        raise ValueError(f"The network has no layer {missing[0]!r}; its layers: {', '.join(list(layers)[1:9])}, ...")
+        raise ValueError(f"The network has no layer {missing[0]!r}; name one of {', '.join(list(layers)[1:9])}, ...")
     return [(name, layers[name]) for name in names]
 
 
 @dataclass(frozen=True)
 class NormStatistics:
-    """What a batch-norm layer saw in this batch and its running statistics, each [channels], fp32."""
+    """Statistics of a batch-norm layer's input in one batch, and its running statistics, each [channels], fp32."""
 
     mean: Tensor
     variance: Tensor
@@ -57,34 +57,34 @@ class NormStatistics:
 
 
 def norm_names(network: nn.Module) -> list[str]:
-    """Names of the batch norms of `network` that keep running statistics."""
+    """Names of the batch norms in `network` that have running statistics."""
     return [name for name, layer in network.named_modules() if isinstance(layer, Norm) and layer.track_running_stats]
 
 
 @contextmanager
 def norm_statistics(network: nn.Module, wanted: bool = True) -> Iterator[dict[str, NormStatistics]]:
-    """Batch statistics beside the running ones for every batch-norm layer of `network`, as of the last forward pass.
+    """Batch and running statistics of every batch-norm layer of `network` in the last forward pass, by layer name.
 
-    The variance is the biased one, over batch and positions (DeepInversion, arXiv 1912.08795, and its code). Nothing is read
-    where nothing is `wanted`.
+    The variance is the biased one, over batch and positions (DeepInversion, arXiv 1912.08795, and its code). Without `wanted`
+    there are no hooks, and the mapping stays empty.
     """
-    seen: dict[str, NormStatistics] = {}
+    statistics: dict[str, NormStatistics] = {}
 
     def read(name: str, layer: Norm, inputs: tuple[Tensor, ...]) -> None:
         mean, variance = moments(inputs[0].float())
         assert layer.running_mean is not None
         assert layer.running_var is not None
-        seen[name] = NormStatistics(mean, variance, layer.running_mean, layer.running_var)
+        statistics[name] = NormStatistics(mean, variance, layer.running_mean, layer.running_var)
 
     with ExitStack() as hooks:
         for name in norm_names(network) if wanted else ():
             hooks.enter_context(network.get_submodule(name).register_forward_pre_hook(partial(read, name)))
-        yield seen
+        yield statistics
 
 
 @dataclass(frozen=True)
 class Call:
-    """One layer at work in a forward pass."""
+    """One call of a layer in a forward pass, with its first input and its output."""
 
     name: str
     layer: nn.Module
@@ -93,36 +93,39 @@ class Call:
 
 
 def calls(network: nn.Module, x: Tensor) -> list[Call]:
-    """Every call of a leaf layer in one forward pass of `x`, in the order they run, without gradients."""
+    """Every call of a leaf layer in one forward pass of `x`, in the order of execution, without gradients."""
     leaves = [(name, layer) for name, layer in network.named_modules() if not any(layer.children())]
-    return _calls(network, leaves, x)
+    return _record_calls(network, leaves, x)
 
 
-def _calls(network: nn.Module, layers: list[tuple[str, nn.Module]], x: Tensor) -> list[Call]:
-    """Each call of one of `layers` that takes a tensor and answers with one, in the order they end."""
-    made: list[Call] = []
+def _record_calls(network: nn.Module, layers: list[tuple[str, nn.Module]], x: Tensor) -> list[Call]:
+    """Each call of one of `layers` that takes and returns a tensor, in the order in which they end."""
+    recorded: list[Call] = []
 
-    def remember(name: str, layer: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+    def record(name: str, layer: nn.Module, inputs: tuple[object, ...], output: object) -> None:
         if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
-            made.append(Call(name, layer, inputs[0], output))
+            recorded.append(Call(name, layer, inputs[0], output))
 
     with ExitStack() as hooks, torch.no_grad():
         for name, layer in layers:
-            hooks.enter_context(layer.register_forward_hook(partial(remember, name)))
+            hooks.enter_context(layer.register_forward_hook(partial(record, name)))
         network(x)
-    return made
+    return recorded
 
 
 def last_maps(network: nn.Module, x: Tensor) -> tuple[str, int]:
-    """Name and channels of what gives the network's last feature maps [B, channels, H, W] for `x`.
+    """Name and channels of the layer that returns the network's last feature maps [B, channels, H, W] for `x`.
 
-    That is the last stage (a layer made of layers) to answer with maps: a ResNet's layer 4, a WRN's block 3 before its norm
-    and ReLU. Where no stage does, it is the last single layer. Raises `ValueError` where nothing answers with maps.
+    That is the last stage (a layer made of layers) to return maps: a ResNet's layer 4, a WRN's block 3 before its norm and
+    ReLU. If no stage returns maps, it is the last single layer that does. Raises `ValueError` if no layer does.
     """
     layers = [(name, layer) for name, layer in network.named_modules() if name]
-    maps = [call for call in _calls(network, layers, x) if call.output.dim() == 4]
+    maps = [call for call in _record_calls(network, layers, x) if call.output.dim() == 4]
     if not maps:
-        raise ValueError("The network has no layer that answers with feature maps [B, channels, H, W].")
+        raise ValueError(
+            "The network has no layer that returns feature maps [B, channels, H, W]; leave the feature term out, or give a "
+            "convolutional network."
+        )
     stages = [call for call in maps if any(call.layer.children())]
     last = (stages or maps)[-1]
     return last.name, last.output.shape[1]
@@ -136,7 +139,7 @@ def stage_maps(network: nn.Module, x: Tensor) -> dict[tuple[int, int], str]:
     """
     layers = [(name, layer) for name, layer in network.named_modules() if name]
     last: dict[str, Call] = {}  # what `layer_outputs` sees of a layer that is called several times
-    for call in _calls(network, layers, x):
+    for call in _record_calls(network, layers, x):
         last.pop(call.name, None)
         last[call.name] = call
     maps = [call for call in last.values() if call.output.dim() == 4]
@@ -151,11 +154,11 @@ def stage_maps(network: nn.Module, x: Tensor) -> dict[tuple[int, int], str]:
 
 @contextmanager
 def output_replaced(layer: nn.Module, value: Tensor) -> Iterator[None]:
-    """Inside, `layer` answers with `value`, whatever it is given."""
+    """Inside, `layer` returns `value` for any input."""
     with layer.register_forward_hook(lambda *_: value):
         yield
 
 
 def first_non_finite(network: nn.Module, x: Tensor) -> str | None:
-    """Name of the first leaf layer whose output for `x` holds a NaN or an infinity, in the order they run; else None."""
+    """Name of the first leaf layer, in the order of execution, whose output for `x` has a NaN or an infinity; else None."""
     return next((call.name for call in calls(network, x) if not call.output.isfinite().all()), None)

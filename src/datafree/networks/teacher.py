@@ -1,4 +1,4 @@
-"""The teacher as methods see it: a frozen private copy, which answers, counts what it is asked, and can be read inside."""
+"""The teacher that methods use: a frozen copy that counts its queries and can be read inside."""
 
 import copy
 from functools import cached_property
@@ -8,17 +8,17 @@ from torch import Tensor, nn
 from datafree.core.modes import fastest_layout
 from datafree.core.runtime import Runtime
 from datafree.core.spec import InputSpec
-from datafree.networks.folding import folded
+from datafree.networks.folding import fold_batch_norms
 from datafree.networks.outputs import logits_of, noise_for
 
 
 class Teacher(nn.Module):
-    """A frozen private copy of the user's teacher, which is never touched; counts the images it is asked about.
+    """A frozen copy of the user's teacher, which itself is never changed; counts the images passed through it.
 
-    `teacher(x)` answers x [B, C, H, W] with logits [B, classes] or [B, classes, H, W], and `network` can be read inside
-    meanwhile. `teacher.fast(x)` is equal up to rounding and faster: batch norms are folded into convolutions where that can
-    be done, and torch.compile runs it where the run asked for that. Gradients pass through both to x, none are kept for the
-    weights, and both stay in eval mode whatever is said.
+    `teacher(x)` returns logits [B, classes] or [B, classes, H, W] for x [B, C, H, W] in network units; the layers of
+    `teacher.network` can be read during the call. `teacher.fast(x)` returns the same logits up to rounding, faster: its batch
+    norms are folded into convolutions where possible, and it is compiled if the run uses torch.compile. In both, gradients
+    flow to x but not to the weights. The teacher is always in eval mode.
     """
 
     def __init__(self, network: nn.Module, inputs: InputSpec, runtime: Runtime):
@@ -32,18 +32,18 @@ class Teacher(nn.Module):
         return logits_of(self.network(x))  # type: ignore[return-value]
 
     def fast(self, x: Tensor, readable: bool = False) -> Tensor:
-        """The answer to x, by `folded`; `readable`: never compiled, so that taps see inside of `folded`."""
+        """Logits for x from the folded network; with `readable` it is not compiled, so that layers of `folded` can be read."""
         self.runtime.counters.teacher_queries += len(x)
         return logits_of((self.folded if readable else self._compiled)(x))  # type: ignore[return-value]
 
     def fold(self) -> None:
-        """Make `folded` now rather than when it is first needed: a layer that is tapped then would not be folded."""
+        """Create `folded` now rather than at its first use: a layer that has a hook at that time is not folded."""
         self.folded  # noqa: B018
 
     @cached_property
     def folded(self) -> nn.Module:
-        """The network without the batch norms that could be folded; the network itself where none could."""
-        return folded(self.network, noise_for(self.network, self.inputs))
+        """The network with its foldable batch norms folded; `network` itself if there is none."""
+        return fold_batch_norms(self.network, noise_for(self.network, self.inputs))
 
     @cached_property
     def _compiled(self) -> nn.Module:

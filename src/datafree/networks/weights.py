@@ -1,4 +1,4 @@
-"""Weights on disk as other people save them, and what a module's weights are known by."""
+"""State dicts from files of several formats, and hashes of a module's weights."""
 
 import hashlib
 import os
@@ -14,11 +14,12 @@ from datafree.core.settings import first_line
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in a safetensors file or a `.pt`/`.pth`/`.th` file, the latter read with `weights_only=True` alone.
+    """The state dict in a safetensors, `.pt`, `.pth` or `.th` file; the last three are read with `weights_only=True`.
 
-    Looks inside `state_dict` and `model`, and drops the prefixes of DataParallel and torch.compile. Raises `ValueError`.
+    A state dict nested under `state_dict` or `model` is found, and the prefixes of DataParallel and torch.compile are
+    removed. Raises `ValueError` if the file holds no state dict, or needs code to be read.
     """
-    path = existing(path)
+    path = existing_file(path)
     if path.suffix == ".safetensors":
         with opened_safetensors(path) as (_, read):
             return read()
@@ -26,11 +27,14 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path} does not hold plain weights: reading it would run its code. Where you trust it, load it yourself and save "
+            f"{path} does not hold plain weights: reading it would run its code. If you trust it, load it yourself and save "
             "a state dict, torch.save(model.state_dict(), 'weights.pt'), then pack that."
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise ValueError(f"{path} is not a weights file that torch can read ({first_line(error)}).") from error
+        raise ValueError(
+            f"{path} is not a weights file that torch can read ({first_line(error)}); save one with "
+            "torch.save(model.state_dict(), 'weights.pt')."
+        ) from error
     for key in ("state_dict", "model"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
@@ -43,7 +47,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def fingerprint(module: nn.Module) -> str:
-    """Hash of a module's weights and buffers, names, shapes and types included, as hex."""
+    """SHA-256 of a module's weights and buffers with their names, shapes and types, as hexadecimal digits."""
     digest = hashlib.sha256()
     for name, value in module.state_dict().items():
         digest.update(f"{name} {list(value.shape)} {value.dtype}".encode())
@@ -52,17 +56,18 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def shapes_fingerprint(module: nn.Module) -> str:
-    """Hash of a module's weight names and shapes alone: the same for a fresh and a trained network of one kind."""
+    """SHA-256 of the names and shapes of a module's weights: equal for all networks of one architecture, trained or not."""
     layout = [(name, list(value.shape)) for name, value in module.state_dict().items()]
     return hashlib.sha256(repr(layout).encode()).hexdigest()
 
 
 def parameters(network: nn.Module) -> int:
-    """Number of weights of a network."""
+    """Number of weights in `network`."""
     return sum(weight.numel() for weight in network.parameters())
 
 
-def existing(path: str | Path) -> Path:
+def existing_file(path: str | Path) -> Path:
+    """`path` as a `Path`. Raises `ValueError` if there is no such file."""
     if not Path(path).is_file():
-        raise ValueError(f"{os.fspath(path)} is not there; name a file that is.")
+        raise ValueError(f"{os.fspath(path)} does not exist; name an existing file.")
     return Path(path)

@@ -1,4 +1,4 @@
-"""Networks of our own."""
+"""The architectures of this package."""
 
 from collections.abc import Callable
 
@@ -8,4 +8,4 @@ from datafree.core.spec import Shape
 from datafree.networks.architectures.classifiers import CLASSIFIERS
 from datafree.networks.architectures.segmenters import SEGMENTERS
 
-OURS: dict[str, Callable[[Shape, int], nn.Module]] = {**CLASSIFIERS, **SEGMENTERS}
+ARCHITECTURES: dict[str, Callable[[Shape, int], nn.Module]] = {**CLASSIFIERS, **SEGMENTERS}

@@ -1,4 +1,4 @@
-"""The classifiers by name, each built as `factory((channels, height, width), classes)`."""
+"""The classifiers by name, each a factory `factory((channels, height, width), classes)`."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +12,7 @@ from datafree.networks.architectures.residual import CifarResNet, ResNet, WideRe
 CLASSIFIERS: dict[str, Callable[[Shape, int], nn.Module]] = {
     "lenet5": LeNet5,
     "lenet5-half": partial(LeNet5, widths=(3, 8, 60, 42)),  # DFAD's student
-    "lenet5-half-zskd": partial(LeNet5, widths=(3, 8, 120, 84)),  # ZSKD's: only the convolutions halved, 35,820
+    "lenet5-half-zskd": partial(LeNet5, widths=(3, 8, 120, 84)),  # ZSKD's student: only convolutions halved, 35,820 weights
     "alexnet": AlexNet,
     "alexnet-half": partial(AlexNet, halved=2),
     "small-cnn": SmallCNN,

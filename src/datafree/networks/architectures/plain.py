@@ -18,7 +18,7 @@ class LeNet5(nn.Module):
         if shape[1:] != (32, 32):
             raise ValueError(
                 f"LeNet-5 takes 32x32 inputs, not {shape[1]}x{shape[2]}; pass --inputs {shape[0]}x32x32, "
-                "and data are resized to it."
+                "and data are resized to that."
             )
         c1, c2, f1, f2 = widths
         self.conv1 = nn.Conv2d(shape[0], c1, 5)
@@ -36,16 +36,20 @@ class LeNet5(nn.Module):
 
 
 class AlexNet(nn.Module):
-    """AlexNet for CIFAR, as ZSKD and STTSS use it: five convolutions of the given widths, two hidden linear layers.
+    """AlexNet for CIFAR, as ZSKD and STTSS use it: five convolutions and two hidden linear layers.
 
-    Kernels 5, 5, 3, 3, 3 with a 3x3 max pool of stride 2 after the first, second and last; the widths are theirs (48, 128,
-    192, 192, 128 and 512, 256), the pooling and the ReLUs are ours. Raises `ValueError` for sides under 16.
+    The widths 48, 128, 192, 192, 128 and 512, 256 are those of the papers, divided by `halved`. Kernels are 5, 5, 3, 3, 3, with
+    a 3x3 max pool of stride 2 after the first, second and last; the pooling and the ReLUs are ours. Raises `ValueError` for
+    sides under 16 pixels.
     """
 
     def __init__(self, shape: Shape, classes: int, halved: int = 1):
         super().__init__()
         if min(shape[1:]) < 16:
-            raise ValueError(f"AlexNet halves three times, so inputs need at least 16 pixels a side, not {min(shape[1:])}.")
+            raise ValueError(
+                f"AlexNet halves three times, so inputs need at least 16 pixels a side, not {min(shape[1:])}; "
+                "pass larger --inputs."
+            )
         c1, c2, c3, c4, c5, f1, f2 = (width // halved for width in (48, 128, 192, 192, 128, 512, 256))
         self.features = nn.Sequential(
             *(nn.Conv2d(shape[0], c1, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)),
@@ -59,7 +63,7 @@ class AlexNet(nn.Module):
             *(nn.Linear(f1, f2), nn.ReLU()),
             nn.Linear(f2, classes),
         )
-        for layer in self.modules():  # eight layers without a norm: torch's own start stands still at chance for epochs
+        for layer in self.modules():  # torch's default weights stay at chance for epochs: eight layers, none normalised
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
@@ -69,12 +73,17 @@ class AlexNet(nn.Module):
 
 
 class SmallCNN(nn.Module):
-    """Two 3x3 convolutions with batch norm and one hidden layer, for small images (8x8 and up, multiples of 4)."""
+    """Two 3x3 convolutions with batch norm and one hidden layer, for small images.
+
+    Raises `ValueError` for sides that are not multiples of 4.
+    """
 
     def __init__(self, shape: Shape, classes: int, width: int = 32):
         super().__init__()
         if shape[1] % 4 or shape[2] % 4:
-            raise ValueError(f"small-cnn halves twice, so {shape[1]}x{shape[2]} must be multiples of 4.")
+            raise ValueError(
+                f"small-cnn halves twice, so {shape[1]}x{shape[2]} must be multiples of 4; pass --inputs with such sides."
+            )
         self.conv1 = nn.Conv2d(shape[0], width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, 2 * width, 3, padding=1, bias=False)
@@ -89,13 +98,19 @@ class SmallCNN(nn.Module):
 
 
 class VGG(nn.Module):
-    """VGG with batch norm for 32x32 (arXiv 1409.1556): 3x3 convolutions, `0` stands for a 2x2 max pool, one linear layer."""
+    """VGG with batch norm for 32x32 (arXiv 1409.1556): 3x3 convolutions and one linear layer.
+
+    `plan` holds the channels of each convolution; 0 is a 2x2 max pool. Raises `ValueError` for sides that are too small.
+    """
 
     def __init__(self, shape: Shape, classes: int, plan: tuple[int, ...]):
         super().__init__()
-        halvings = 2 ** plan.count(0)
-        if min(shape[1:]) < halvings:
-            raise ValueError(f"VGG halves {plan.count(0)} times, so inputs need at least {halvings} pixels a side.")
+        smallest = 2 ** plan.count(0)
+        if min(shape[1:]) < smallest:
+            raise ValueError(
+                f"VGG halves {plan.count(0)} times, so inputs need at least {smallest} pixels a side, not {min(shape[1:])}; "
+                "pass larger --inputs."
+            )
         layers: list[nn.Module] = []
         channels = shape[0]
         for width in plan:

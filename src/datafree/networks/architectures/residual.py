@@ -1,6 +1,6 @@
 """Classifiers with shortcuts: ResNets for CIFAR and wide ResNets.
 
-Layer names follow the files people have: torchvision's for ResNet-18/34, the CIFAR ResNets' for ResNet-20/32/56.
+Layer names are those of published weights: torchvision's for ResNet-18/34, the CIFAR ResNets' for ResNet-20/32/56.
 """
 
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from datafree.core.spec import Shape
 
 
 class PaddedShortcut(nn.Module):
-    """Parameter-free shortcut (He et al., arXiv 1512.03385, option A): every second pixel, new channels zero."""
+    """Shortcut without weights (He et al., arXiv 1512.03385, option A): every `stride`-th pixel, `more` zero channels added."""
 
     def __init__(self, more: int, stride: int):
         super().__init__()
@@ -24,30 +24,32 @@ class PaddedShortcut(nn.Module):
 class BasicBlock(nn.Module):
     """Post-activation residual block of two 3x3 convolutions (arXiv 1512.03385)."""
 
-    def __init__(self, inside: int, outside: int, stride: int, projected: bool):
+    def __init__(self, in_channels: int, out_channels: int, stride: int, projected: bool):
         super().__init__()
-        self.conv1 = nn.Conv2d(inside, outside, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outside)
-        self.conv2 = nn.Conv2d(outside, outside, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outside)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
         self.downsample: nn.Module = nn.Identity()
-        if projected and (stride != 1 or inside != outside):
-            self.downsample = nn.Sequential(nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside))
-        elif stride != 1 or inside != outside:
-            self.downsample = PaddedShortcut(outside - inside, stride)
+        if projected and (stride != 1 or in_channels != out_channels):
+            self.downsample = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+            )
+        elif stride != 1 or in_channels != out_channels:
+            self.downsample = PaddedShortcut(out_channels - in_channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)))
         return F.relu(self.bn2(self.conv2(out)) + self.downsample(x))
 
 
-def _stage(blocks: int, inside: int, outside: int, stride: int, projected: bool) -> nn.Sequential:
-    first = BasicBlock(inside, outside, stride, projected)
-    return nn.Sequential(first, *(BasicBlock(outside, outside, 1, projected) for _ in range(blocks - 1)))
+def _stage(blocks: int, in_channels: int, out_channels: int, stride: int, projected: bool) -> nn.Sequential:
+    first = BasicBlock(in_channels, out_channels, stride, projected)
+    return nn.Sequential(first, *(BasicBlock(out_channels, out_channels, 1, projected) for _ in range(blocks - 1)))
 
 
 class CifarResNet(nn.Module):
-    """ResNet-(6n+2) for CIFAR (arXiv 1512.03385, section 4.2): three stages of n blocks, widths k, 2k and 4k, where k is 16."""
+    """ResNet-(6n+2) for CIFAR (arXiv 1512.03385, section 4.2): three stages of n blocks; the widths are 1, 2 and 4 `width`."""
 
     def __init__(self, shape: Shape, classes: int, n: int, width: int = 16):
         super().__init__()
@@ -85,13 +87,13 @@ class ResNet(nn.Module):
 class PreActivationBlock(nn.Module):
     """Pre-activation block of WRN (Zagoruyko and Komodakis, arXiv 1605.07146)."""
 
-    def __init__(self, inside: int, outside: int, stride: int):
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(inside)
-        self.conv1 = nn.Conv2d(inside, outside, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outside)
-        self.conv2 = nn.Conv2d(outside, outside, 3, 1, 1, bias=False)
-        self.shortcut = nn.Conv2d(inside, outside, 1, stride, bias=False) if inside != outside else None
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False) if in_channels != out_channels else None
 
     def forward(self, x: Tensor) -> Tensor:
         active = F.relu(self.bn1(x))
@@ -123,7 +125,7 @@ class WideResNet(nn.Module):
 
 
 def _he_normal(network: nn.Module) -> None:
-    """He's initialisation of every convolution, as the CIFAR ResNets and WRNs were trained from."""
+    """He initialisation of every convolution, as the CIFAR ResNets and WRNs were trained from."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

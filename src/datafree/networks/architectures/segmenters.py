@@ -1,4 +1,4 @@
-"""Networks that answer every pixel: DeepLabV3 on ResNet-50 and MobileNetV2, and a compact pair for CPUs."""
+"""Networks that classify every pixel: DeepLabV3 on ResNet-50 and on MobileNetV2, and a compact pair for CPUs."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,22 +10,26 @@ from torch import Tensor, nn
 from datafree.core.spec import Shape
 
 
-def _conv(inside: int, outside: int, kernel: int = 3, stride: int = 1, dilation: int = 1, groups: int = 1) -> nn.Sequential:
-    """Convolution that keeps the size up to its stride, then batch norm."""
-    convolution = nn.Conv2d(inside, outside, kernel, stride, dilation * (kernel // 2), dilation, groups, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(outside))
+def _conv(
+    in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, dilation: int = 1, groups: int = 1
+) -> nn.Sequential:
+    """Convolution, padded so that only its stride changes the size, then batch norm."""
+    convolution = nn.Conv2d(in_channels, out_channels, kernel, stride, dilation * (kernel // 2), dilation, groups, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels))
 
 
 class Bottleneck(nn.Module):
     """Bottleneck block of ResNet-50 (arXiv 1512.03385), the stride or dilation in its 3x3 convolution."""
 
-    def __init__(self, inside: int, width: int, stride: int, dilation: int):
+    def __init__(self, in_channels: int, width: int, stride: int, dilation: int):
         super().__init__()
-        outside = 4 * width
-        self.one = _conv(inside, width, 1)
+        out_channels = 4 * width
+        self.one = _conv(in_channels, width, 1)
         self.two = _conv(width, width, 3, stride, dilation)
-        self.three = _conv(width, outside, 1)
-        self.shortcut = nn.Identity() if stride == 1 and inside == outside else _conv(inside, outside, 1, stride)
+        self.three = _conv(width, out_channels, 1)
+        self.shortcut = (
+            nn.Identity() if stride == 1 and in_channels == out_channels else _conv(in_channels, out_channels, 1, stride)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.three(F.relu(self.two(F.relu(self.one(x)))))
@@ -33,31 +37,31 @@ class Bottleneck(nn.Module):
 
 
 class ResNet50(nn.Sequential):
-    """ResNet-50 without its head at output stride 8: the last two stages dilate by 2 and 4 in place of striding."""
+    """ResNet-50 without its head at output stride 8: the last two stages have dilation 2 and 4 instead of stride 2."""
 
     channels = 2048
 
     def __init__(self, channels: int):
         stem = nn.Sequential(_conv(channels, 64, 7, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1))
-        stages, inside = [], 64
+        stages, in_channels = [], 64
         for blocks, width, stride, dilation in ((3, 64, 1, 1), (4, 128, 2, 1), (6, 256, 1, 2), (3, 512, 1, 4)):
             for i in range(blocks):
-                first = max(1, dilation // 2)  # the block that would have strided sees the map before it
-                stages.append(Bottleneck(inside, width, stride if i == 0 else 1, first if i == 0 else dilation))
-                inside = 4 * width
+                first = max(1, dilation // 2)  # the block that lost its stride still reads the map of the stage before
+                stages.append(Bottleneck(in_channels, width, stride if i == 0 else 1, first if i == 0 else dilation))
+                in_channels = 4 * width
         super().__init__(stem, *stages)
 
 
 class InvertedResidual(nn.Module):
     """Inverted residual block of MobileNetV2 (arXiv 1801.04381)."""
 
-    def __init__(self, inside: int, outside: int, stride: int, expansion: int, dilation: int):
+    def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int, dilation: int):
         super().__init__()
-        width = inside * expansion
-        expand = [_conv(inside, width, 1), nn.ReLU6(inplace=True)] if expansion > 1 else []
+        width = in_channels * expansion
+        expand = [_conv(in_channels, width, 1), nn.ReLU6(inplace=True)] if expansion > 1 else []
         depthwise = [_conv(width, width, 3, stride, dilation, groups=width), nn.ReLU6(inplace=True)]
-        self.layers = nn.Sequential(*expand, *depthwise, _conv(width, outside, 1))
-        self.shortcut = stride == 1 and inside == outside
+        self.layers = nn.Sequential(*expand, *depthwise, _conv(width, out_channels, 1))
+        self.shortcut = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.layers(x)
@@ -65,40 +69,44 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Sequential):
-    """MobileNetV2 (arXiv 1801.04381, table 2) without its last layers at output stride 8: strides become dilation."""
+    """MobileNetV2 (arXiv 1801.04381, table 2) without its last layers at output stride 8: later strides become dilation."""
 
     def __init__(self, channels: int, width: float = 1.0):
         plan = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-        inside = _rounded(32 * width)
-        layers: list[nn.Module] = [_conv(channels, inside, 3, 2), nn.ReLU6(inplace=True)]
+        in_channels = _rounded(32 * width)
+        layers: list[nn.Module] = [_conv(channels, in_channels, 3, 2), nn.ReLU6(inplace=True)]
         stride, dilation = 2, 1
-        for expansion, outside, blocks, step in plan:
-            outside, before = _rounded(outside * width), dilation
+        for expansion, out_channels, blocks, step in plan:
+            out_channels, before = _rounded(out_channels * width), dilation
             if stride == 8 and step == 2:
                 step, dilation = 1, dilation * 2
             stride *= step
             for i in range(blocks):
                 layers.append(
-                    InvertedResidual(inside, outside, step if i == 0 else 1, expansion, before if i == 0 else dilation)
+                    InvertedResidual(
+                        in_channels, out_channels, step if i == 0 else 1, expansion, before if i == 0 else dilation
+                    )
                 )
-                inside = outside
+                in_channels = out_channels
         super().__init__(*layers)
-        self.channels = inside
+        self.channels = in_channels
 
 
 def _rounded(channels: float) -> int:
-    """To a multiple of 8, and not down by more than a tenth (as MobileNetV2's code)."""
+    """`channels` rounded to a multiple of 8, but not down by more than a tenth (as in MobileNetV2's code)."""
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest if nearest >= 0.9 * channels else nearest + 8
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling (DeepLabV3, arXiv 1706.05587): 1x1, dilated 3x3s, and the image's mean, side by side."""
+    """Atrous spatial pyramid pooling (DeepLabV3, arXiv 1706.05587): 1x1, dilated 3x3 convolutions, and the image's mean."""
 
-    def __init__(self, inside: int, width: int, rates: tuple[int, ...], dropout: float):
+    def __init__(self, in_channels: int, width: int, rates: tuple[int, ...], dropout: float):
         super().__init__()
-        self.branches = nn.ModuleList([_conv(inside, width, 1), *(_conv(inside, width, 3, 1, rate) for rate in rates)])
-        self.image = _conv(inside, width, 1)
+        self.branches = nn.ModuleList(
+            [_conv(in_channels, width, 1), *(_conv(in_channels, width, 3, 1, rate) for rate in rates)]
+        )
+        self.image = _conv(in_channels, width, 1)
         self.merge = _conv((len(rates) + 2) * width, width, 1)
         self.dropout = nn.Dropout(dropout)
 
@@ -112,7 +120,7 @@ class ASPP(nn.Module):
 class DeepLabV3(nn.Module):
     """DeepLabV3 (arXiv 1706.05587) as in DFAD's code: ASPP of 256 channels at rates 12, 24, 32, then 3x3, norm, ReLU, 1x1.
 
-    The answer [B, classes, H, W] has the input's size, by bilinear upsampling of the logits.
+    The logits [B, classes, H, W] have the input's size, by bilinear upsampling.
     """
 
     def __init__(self, shape: Shape, classes: int, backbone: Callable[[int], nn.Module], width: int = 256,
@@ -130,14 +138,14 @@ class DeepLabV3(nn.Module):
 
 
 class CompactBackbone(nn.Sequential):
-    """Three halvings of plain 3x3 convolutions with a widening dilation at the end (ours), for CPUs."""
+    """Plain 3x3 convolutions with three strides of 2, and dilations 2 and 4 at the end, for CPUs (ours)."""
 
     def __init__(self, channels: int, width: int = 32):
         plan = ((channels, width, 2, 1), (width, 2 * width, 2, 1), (2 * width, 2 * width, 1, 1), (2 * width, 4 * width, 2, 1),
                 (4 * width, 4 * width, 1, 2), (4 * width, 4 * width, 1, 4))  # fmt: skip
         layers: list[nn.Module] = []
-        for inside, outside, stride, dilation in plan:
-            layers += [_conv(inside, outside, 3, stride, dilation), nn.ReLU(inplace=True)]
+        for in_channels, out_channels, stride, dilation in plan:
+            layers += [_conv(in_channels, out_channels, 3, stride, dilation), nn.ReLU(inplace=True)]
         super().__init__(*layers)
         self.channels = 4 * width
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from datafree.methods.dda import DDA
     from datafree.methods.deepinversion import DeepInversion
     from datafree.methods.dfad import DFAD
+    from datafree.methods.fast import Fast
+    from datafree.methods.nayer import NAYER
     from datafree.methods.stored import Stored
     from datafree.methods.sttss import STTSS
     from datafree.networks.build import build
@@ -41,7 +43,9 @@ _HOMES = {
     "DDA": "methods.dda",
     "DFAD": "methods.dfad",
     "DeepInversion": "methods.deepinversion",
+    "Fast": "methods.fast",
     "InputSpec": "core.spec",
+    "NAYER": "methods.nayer",
     "Network": "networks.network",
     "Plan": "engine.plan",
     "RECIPES": "recipes",
@@ -69,11 +73,13 @@ __all__ = [
     "CSD",
     "DDA",
     "DFAD",
+    "NAYER",
     "RECIPES",
     "STTSS",
     "Augmentation",
     "Card",
     "DeepInversion",
+    "Fast",
     "InputSpec",
     "Network",
     "Plan",

@@ -8,7 +8,7 @@ import torch
 from helpers import TINY, network
 from torch import Tensor, nn
 
-from datafree import CMI, CSD, DDA, DFAD, STTSS, Augmentation, DeepInversion, Plan, Recipe, distill, dry_run
+from datafree import CMI, CSD, DDA, DFAD, NAYER, STTSS, Augmentation, DeepInversion, Fast, Plan, Recipe, distill, dry_run
 from datafree.core.runtime import Runtime, check_compiler
 from datafree.engine.method import Method
 
@@ -70,6 +70,8 @@ def test_a_compiled_run_resumes_to_the_bit() -> None:
             views=Augmentation(crop=1),
         ),
         DeepInversion(inversion={"steps": 2, "batch": 4}, adaptive=1.0, roll=1),
+        Fast(inversion={"steps": 2, "batch": 4}, latent={"size": 8, "width": 8}, adversary={"weight": 1.0}),
+        NAYER(inversion={"steps": 2, "batch": 4}, latent={"size": 8, "width": 8}, adversary={"weight": 1.0}),
         STTSS(inversion={"steps": 2, "batch": 4}),
         DFAD(latent={"size": 8, "width": 8}, batch=4, statistics=1.0),
     ],

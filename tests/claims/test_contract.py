@@ -11,7 +11,22 @@ from helpers import INPUTS, TINY, network
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from datafree import CMI, CSD, DDA, DFAD, STTSS, Augmentation, DeepInversion, Network, Plan, Recipe, Stored, distill
+from datafree import (
+    CMI,
+    CSD,
+    DDA,
+    DFAD,
+    NAYER,
+    STTSS,
+    Augmentation,
+    DeepInversion,
+    Fast,
+    Network,
+    Plan,
+    Recipe,
+    Stored,
+    distill,
+)
 from datafree.core.runtime import Runtime
 from datafree.engine import loop
 from datafree.engine.folder import RunDir
@@ -47,6 +62,18 @@ def method(request: pytest.FixtureRequest, images: Path) -> Method:
         ),
         "deepinversion": DeepInversion(inversion={"steps": 4, "lr": 0.05, "batch": 5}, roll=1),
         "dfad": DFAD(latent={"size": 8, "width": 8}, batch=8),
+        "fast": Fast(
+            inversion={"steps": 3, "batch": 5},
+            latent={"size": 8, "width": 8},
+            reset_first_layer_at=0.5,
+            views=Augmentation(crop=1),
+        ),
+        "nayer": NAYER(
+            inversion={"steps": 3, "batch": 12},
+            latent={"size": 8, "width": 8},
+            generator_life=2,
+            views=Augmentation(crop=1),
+        ),
         "stored": Stored(path=images, look={"augment": Augmentation(crop=1, flip=True, jitter=0.1)}),
         "sttss": STTSS(inversion={"steps": 4, "lr": 0.05, "batch": 5}),
     }

@@ -6,6 +6,8 @@ from datafree.methods.csd import CSD
 from datafree.methods.dda import DDA
 from datafree.methods.deepinversion import DeepInversion
 from datafree.methods.dfad import DFAD
+from datafree.methods.fast import Fast
+from datafree.methods.nayer import NAYER
 from datafree.methods.stored import Stored
 from datafree.methods.sttss import STTSS
 
@@ -15,6 +17,8 @@ METHODS: dict[str, type[Method]] = {
     "dda": DDA,
     "deepinversion": DeepInversion,
     "dfad": DFAD,
+    "fast": Fast,
+    "nayer": NAYER,
     "stored": Stored,
     "sttss": STTSS,
 }

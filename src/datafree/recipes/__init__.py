@@ -10,6 +10,8 @@ from datafree.recipes.csd import CSD_RECIPES
 from datafree.recipes.dda import DDA_RECIPES
 from datafree.recipes.deepinversion import DEEPINVERSION_RECIPES
 from datafree.recipes.dfad import DFAD_RECIPES
+from datafree.recipes.fast import FAST_RECIPES
+from datafree.recipes.nayer import NAYER_RECIPES
 from datafree.recipes.stored import STORED_RECIPES
 from datafree.recipes.sttss import STTSS_RECIPES
 
@@ -19,6 +21,8 @@ RECIPES: dict[str, Recipe] = {
     **DEEPINVERSION_RECIPES,
     **CMI_RECIPES,
     **CSD_RECIPES,
+    **FAST_RECIPES,
+    **NAYER_RECIPES,
     **DDA_RECIPES,
     **STORED_RECIPES,
 }

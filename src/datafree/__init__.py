@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from datafree.methods.deepinversion import DeepInversion
     from datafree.methods.dfad import DFAD
     from datafree.methods.dfq import DFQ
+    from datafree.methods.fast import Fast
+    from datafree.methods.nayer import NAYER
     from datafree.methods.stored import Stored
     from datafree.methods.sttss import STTSS
     from datafree.methods.zskt import ZSKT
@@ -46,7 +48,9 @@ _HOMES = {
     "DFAD": "methods.dfad",
     "DFQ": "methods.dfq",
     "DeepInversion": "methods.deepinversion",
+    "Fast": "methods.fast",
     "InputSpec": "core.spec",
+    "NAYER": "methods.nayer",
     "Network": "networks.network",
     "Plan": "engine.plan",
     "RECIPES": "recipes",
@@ -77,12 +81,14 @@ __all__ = [
     "DDA",
     "DFAD",
     "DFQ",
+    "NAYER",
     "RECIPES",
     "STTSS",
     "ZSKT",
     "Augmentation",
     "Card",
     "DeepInversion",
+    "Fast",
     "InputSpec",
     "Network",
     "Plan",

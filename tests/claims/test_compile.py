@@ -8,7 +8,24 @@ import torch
 from helpers import TINY, network
 from torch import Tensor, nn
 
-from datafree import CMI, CSD, DAFL, DDA, DFAD, DFQ, STTSS, ZSKT, Augmentation, DeepInversion, Plan, Recipe, distill, dry_run
+from datafree import (
+    CMI,
+    CSD,
+    DAFL,
+    DDA,
+    DFAD,
+    DFQ,
+    NAYER,
+    STTSS,
+    ZSKT,
+    Augmentation,
+    DeepInversion,
+    Fast,
+    Plan,
+    Recipe,
+    distill,
+    dry_run,
+)
 from datafree.core.runtime import Runtime, check_compiler
 from datafree.engine.method import Method
 
@@ -70,6 +87,8 @@ def test_a_compiled_run_resumes_to_the_bit() -> None:
             views=Augmentation(crop=1),
         ),
         DeepInversion(inversion={"steps": 2, "batch": 4}, adaptive=1.0, roll=1),
+        Fast(inversion={"steps": 2, "batch": 4}, latent={"size": 8, "width": 8}, adversary={"weight": 1.0}),
+        NAYER(inversion={"steps": 2, "batch": 4}, latent={"size": 8, "width": 8}, adversary={"weight": 1.0}),
         STTSS(inversion={"steps": 2, "batch": 4}),
         DAFL(latent={"size": 8, "width": 8}, batch=4),
         DFQ(latent={"size": 8, "width": 8}, batch=4),

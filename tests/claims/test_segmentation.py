@@ -17,8 +17,10 @@ from datafree import (
     CSD,
     DDA,
     DFAD,
+    NAYER,
     STTSS,
     DeepInversion,
+    Fast,
     InputSpec,
     Network,
     Plan,
@@ -188,7 +190,7 @@ def test_deeplab_is_of_its_size_and_answers_every_pixel(backbone: str, weights: 
         assert module(x).shape == (2, 11, 32, 32)
 
 
-@pytest.mark.parametrize("method", [CMI(), CSD(), DDA(), DeepInversion(), STTSS()])
+@pytest.mark.parametrize("method", [CMI(), CSD(), DDA(), DeepInversion(), Fast(), NAYER(), STTSS()])
 def test_methods_that_do_not_serve_it_name_one_that_does(method: Method) -> None:
     runtime = Runtime("cpu")
     problem = Problem(Teacher(segmenter().module, INPUTS, runtime), segmenter(STUDENT).module, INPUTS, 3, "segmentation")

@@ -8,6 +8,8 @@ from datafree.methods.dda import DDA
 from datafree.methods.deepinversion import DeepInversion
 from datafree.methods.dfad import DFAD
 from datafree.methods.dfq import DFQ
+from datafree.methods.fast import Fast
+from datafree.methods.nayer import NAYER
 from datafree.methods.stored import Stored
 from datafree.methods.sttss import STTSS
 from datafree.methods.zskt import ZSKT
@@ -20,6 +22,8 @@ METHODS: dict[str, type[Method]] = {
     "deepinversion": DeepInversion,
     "dfad": DFAD,
     "dfq": DFQ,
+    "fast": Fast,
+    "nayer": NAYER,
     "stored": Stored,
     "sttss": STTSS,
     "zskt": ZSKT,

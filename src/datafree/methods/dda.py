@@ -28,10 +28,12 @@ from datafree.methods.common.feature_match import FeatureMatch
 from datafree.methods.csd import CSD
 from datafree.methods.deepinversion import DeepInversion
 from datafree.methods.dfad import DFAD
+from datafree.methods.fast import Fast
+from datafree.methods.nayer import NAYER
 from datafree.methods.stored import Stored
 from datafree.methods.sttss import STTSS
 
-Host = Annotated[CMI | CSD | DeepInversion | DFAD | Stored | STTSS, Field(discriminator="name")]
+Host = Annotated[CMI | CSD | DeepInversion | DFAD | Fast | NAYER | Stored | STTSS, Field(discriminator="name")]
 MAX_TRIES_WITHOUT_A_KEEP = 1000  # variations after which a filter that has kept none is an error
 
 

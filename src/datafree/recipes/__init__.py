@@ -12,6 +12,8 @@ from datafree.recipes.dda import DDA_RECIPES
 from datafree.recipes.deepinversion import DEEPINVERSION_RECIPES
 from datafree.recipes.dfad import DFAD_RECIPES
 from datafree.recipes.dfq import DFQ_RECIPES
+from datafree.recipes.fast import FAST_RECIPES
+from datafree.recipes.nayer import NAYER_RECIPES
 from datafree.recipes.stored import STORED_RECIPES
 from datafree.recipes.sttss import STTSS_RECIPES
 from datafree.recipes.zskt import ZSKT_RECIPES
@@ -25,6 +27,8 @@ RECIPES: dict[str, Recipe] = {
     **DEEPINVERSION_RECIPES,
     **CMI_RECIPES,
     **CSD_RECIPES,
+    **FAST_RECIPES,
+    **NAYER_RECIPES,
     **DDA_RECIPES,
     **STORED_RECIPES,
 }

@@ -1,10 +1,15 @@
-"""How strongly images look for what the student gets wrong, over a run."""
+"""How strongly images look for what the student gets wrong, over a run, and the term that does it."""
 
+from collections.abc import Iterator
 from typing import Self
 
 from pydantic import Field, NonNegativeFloat, model_validator
+from torch import Tensor, nn
 
+from datafree.core.runtime import Runtime
 from datafree.core.settings import Settings
+from datafree.methods.common.inversion import Terms
+from datafree.methods.common.losses import agreed_divergence
 
 
 class Adversary(Settings):
@@ -29,4 +34,20 @@ class Adversary(Settings):
         """The weight when that share of the run is done."""
         if done >= self.rise_until:
             return self.weight
-        return self.weight * max(0.0, done - self.rise_from) / (self.rise_until - self.rise_from)
+        if done <= self.rise_from:
+            return 0.0
+        return self.weight * (done - self.rise_from) / (self.rise_until - self.rise_from)
+
+
+def decision_adversary(weight: float, student: nn.Module, runtime: Runtime) -> Terms:
+    """What lowers an inversion's loss where the student is far from the teacher and yet of its opinion: -weight times the mean
+    KL(teacher || student) where both choose one class (CMI, arXiv 2105.08584). With weight 0 the student is not asked.
+    """
+
+    def terms(images: Tensor, view: Tensor, logits: Tensor) -> Iterator[Tensor]:
+        if weight:
+            with runtime.autocast():
+                own = student(view)
+            yield -weight * agreed_divergence(own, logits)
+
+    return terms

@@ -1,5 +1,6 @@
 """Generators: noise z [B, latent] to inputs [B, C, H, W] in network units or pixels; `GENERATORS` names them."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -110,6 +111,19 @@ def dcgan_start(network: nn.Module, generator: torch.Generator | None = None) ->
             nn.init.normal_(layer.weight, mean, 0.02, generator=generator)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+    return network
+
+
+def plain_start(network: nn.Module, generator: torch.Generator) -> nn.Module:
+    """`network` with first weights as torch's own layers draw them, in place, but from `generator`."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            bound = 1 / math.sqrt(layer.weight[0].numel())
+            for values in (layer.weight, layer.bias):
+                if values is not None:
+                    nn.init.uniform_(values, -bound, bound, generator=generator)
+        elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            layer.reset_parameters()  # ones and zeros
     return network
 
 

@@ -1,12 +1,13 @@
 """Gradient descent on images until the teacher answers as asked: the loop that every inversion shares."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, final
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from torch import Tensor
+from torch.optim.optimizer import ParamsT
 
 from datafree.core.distributed import mean_over_ranks
 from datafree.core.modes import evaluating, frozen
@@ -67,7 +68,7 @@ class Inverter:
 
     def __call__(
         self,
-        leaves: Sequence[Tensor],
+        leaves: ParamsT,
         render: Render,
         match: Match,
         terms: Terms = lambda images, view, logits: (),
@@ -77,13 +78,13 @@ class Inverter:
         steps: int | None = None,
         after: Callable[[], object] = lambda: None,
     ) -> Tensor:
-        """Optimise `leaves`; the best images seen, [B, C, H, W], detached, in the units of `render`.
+        """Optimise `leaves`, tensors or Adam's groups of them; the best images seen, [B, C, H, W], detached, as rendered.
 
         `view` is how the networks see the images in each step. The loss is `cross_entropy` x `match` + `statistics` x
         distance + `terms`, each computed only where its weight is not zero. With one loss an image each is the best of its
         own iterates, else the batch is that of the least loss. `teacher` and `steps` take the place of the problem's teacher
-        and the settings' steps. `after` is called behind each step, to put leaves back where they may be, say. The student is
-        in eval mode meanwhile and gets no gradients.
+        and the settings' steps. `after` is called behind each step, to put leaves back where they may be, say; the leaves still
+        hold that step's gradients. The student is in eval mode meanwhile and gets no gradients.
         """
         student, settings = self.problem.student, self.settings
         answer = teacher or self.problem.teacher
@@ -152,7 +153,7 @@ class History:
 
 
 def descend(
-    leaves: Sequence[Tensor],
+    leaves: ParamsT,
     render: Render,
     loss: Callable[[Tensor], Tensor],
     runtime: Runtime,

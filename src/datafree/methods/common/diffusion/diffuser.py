@@ -60,12 +60,14 @@ class Diffuser(ABC):
         return {}
 
 
-def package(name: str) -> Any:
-    """The package `diffusers` or `transformers`. Raises `ValueError` with what to install where it is missing."""
+def package(name: str, without: str = "--method.variations 0") -> Any:
+    """The package `diffusers` or `transformers`. Raises `ValueError` where it is missing, with what to install and the flags
+    that do `without`.
+    """
     try:
         return importlib.import_module(name)
     except ImportError as error:
         raise ValueError(
-            f"Diffusion needs the package {name}, which is not installed; pip install 'datafree[diffusion]', or pass "
-            "--method.variations 0 to go without."
+            f"This needs the package {name}, which is not installed; pip install 'datafree[diffusion]', or pass "
+            f"{without} to go without."
         ) from error

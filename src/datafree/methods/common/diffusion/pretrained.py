@@ -1,5 +1,6 @@
-"""Pretrained diffusion pipelines, and CLIP's image encoder, from a folder or the hub."""
+"""Pretrained diffusion pipelines, and CLIP's encoders, from a folder or the hub."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -67,6 +68,16 @@ class Clip:
     def __call__(self, images: Tensor) -> Tensor:
         embedded: Tensor = self.network(pixel_values=clip_pixels(images)).image_embeds
         return embedded.float()
+
+
+def clip_text(source: str, texts: Sequence[str], runtime: Runtime, without: str) -> Tensor:
+    """CLIP's embedding [texts, features] of each text; raises as `package` and where nothing of the kind can be loaded."""
+    transformers = package("transformers", without)
+    tokens = _from(transformers.CLIPTokenizer, source, {})(list(texts), padding=True, return_tensors="pt")
+    encoder = _from(transformers.CLIPTextModelWithProjection, source, {}).to(runtime.device).eval()
+    with torch.no_grad():
+        embedded: Tensor = encoder(**tokens.to(runtime.device)).text_embeds
+    return embedded.float()
 
 
 def clip_pixels(images: Tensor) -> Tensor:

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from datafree.engine.plan import Plan
     from datafree.engine.recipe import Recipe
     from datafree.engine.supervised import Training
+    from datafree.methods.blend import Blend
     from datafree.methods.cmi import CMI
     from datafree.methods.csd import CSD
     from datafree.methods.dda import DDA
     from datafree.methods.deepinversion import DeepInversion
     from datafree.methods.dfad import DFAD
+    from datafree.methods.procedural import Procedural
     from datafree.methods.stored import Stored
     from datafree.methods.sttss import STTSS
     from datafree.networks.build import build
@@ -35,6 +37,7 @@ __version__ = "0.1.0"
 # Public name -> its module. Loaded on first use, so that `datafree --help` need not wait for torch.
 _HOMES = {
     "Augmentation": "data.augment",
+    "Blend": "methods.blend",
     "CMI": "methods.cmi",
     "CSD": "methods.csd",
     "Card": "networks.network",
@@ -44,6 +47,7 @@ _HOMES = {
     "InputSpec": "core.spec",
     "Network": "networks.network",
     "Plan": "engine.plan",
+    "Procedural": "methods.procedural",
     "RECIPES": "recipes",
     "Recipe": "engine.recipe",
     "STTSS": "methods.sttss",
@@ -72,11 +76,13 @@ __all__ = [
     "RECIPES",
     "STTSS",
     "Augmentation",
+    "Blend",
     "Card",
     "DeepInversion",
     "InputSpec",
     "Network",
     "Plan",
+    "Procedural",
     "Recipe",
     "Stored",
     "Training",

@@ -11,7 +11,22 @@ from helpers import INPUTS, TINY, network
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from datafree import CMI, CSD, DDA, DFAD, STTSS, Augmentation, DeepInversion, Network, Plan, Recipe, Stored, distill
+from datafree import (
+    CMI,
+    CSD,
+    DDA,
+    DFAD,
+    STTSS,
+    Augmentation,
+    Blend,
+    DeepInversion,
+    Network,
+    Plan,
+    Procedural,
+    Recipe,
+    Stored,
+    distill,
+)
 from datafree.core.runtime import Runtime
 from datafree.engine import loop
 from datafree.engine.folder import RunDir
@@ -26,6 +41,7 @@ PLAN = Plan(rounds=6, steps=2, batch=8, lr=0.05, save_every=2, log_every=1, eval
 @pytest.fixture(params=METHODS)
 def method(request: pytest.FixtureRequest, images: Path) -> Method:
     examples: dict[str, Method] = {
+        "blend": Blend(host=DFAD(latent={"size": 8, "width": 8}, batch=8), share=0.5, procedural={"batch": 3}),
         "cmi": CMI(
             inversion={"steps": 4, "batch": 5},
             latent={"size": 8, "width": 8},
@@ -47,6 +63,7 @@ def method(request: pytest.FixtureRequest, images: Path) -> Method:
         ),
         "deepinversion": DeepInversion(inversion={"steps": 4, "lr": 0.05, "batch": 5}, roll=1),
         "dfad": DFAD(latent={"size": 8, "width": 8}, batch=8),
+        "procedural": Procedural(batch=5, candidates=3),
         "stored": Stored(path=images, look={"augment": Augmentation(crop=1, flip=True, jitter=0.1)}),
         "sttss": STTSS(inversion={"steps": 4, "lr": 0.05, "batch": 5}),
     }

@@ -10,6 +10,7 @@ from datafree.recipes.csd import CSD_RECIPES
 from datafree.recipes.dda import DDA_RECIPES
 from datafree.recipes.deepinversion import DEEPINVERSION_RECIPES
 from datafree.recipes.dfad import DFAD_RECIPES
+from datafree.recipes.procedural import PROCEDURAL_RECIPES
 from datafree.recipes.stored import STORED_RECIPES
 from datafree.recipes.sttss import STTSS_RECIPES
 
@@ -20,6 +21,7 @@ RECIPES: dict[str, Recipe] = {
     **CMI_RECIPES,
     **CSD_RECIPES,
     **DDA_RECIPES,
+    **PROCEDURAL_RECIPES,
     **STORED_RECIPES,
 }
 

@@ -63,7 +63,7 @@ def method(request: pytest.FixtureRequest, images: Path) -> Method:
         ),
         "deepinversion": DeepInversion(inversion={"steps": 4, "lr": 0.05, "batch": 5}, roll=1),
         "dfad": DFAD(latent={"size": 8, "width": 8}, batch=8),
-        "procedural": Procedural(batch=5, candidates=3),
+        "procedural": Procedural(supply={"batch": 5, "candidates": 3}),
         "stored": Stored(path=images, look={"augment": Augmentation(crop=1, flip=True, jitter=0.1)}),
         "sttss": STTSS(inversion={"steps": 4, "lr": 0.05, "batch": 5}),
     }

@@ -7,7 +7,7 @@ import torch
 from helpers import INPUTS, TINY, network
 from torch import nn
 
-from datafree import CSD, DFAD, STTSS, Blend, DeepInversion, Plan, Procedural, Recipe, Stored, distill, synthesize
+from datafree import CSD, DFAD, STTSS, Blend, DeepInversion, Plan, Recipe, Stored, distill, synthesize
 from datafree.core.runtime import Runtime
 from datafree.engine.method import Method, Problem
 from datafree.methods.blend import BlendSynthesizer
@@ -27,8 +27,7 @@ def blended(settings: Blend, module: nn.Module | None = None) -> BlendSynthesize
 @pytest.mark.parametrize(("share", "drawn"), [(0.0, 0), (0.3, 6), (0.5, 10), (0.99, 19)])
 def test_a_share_of_a_rounds_images_is_procedural(share: float, drawn: int, monkeypatch: pytest.MonkeyPatch) -> None:
     made = blended(Blend(host=FAST, share=share))
-    grey = made.procedural.synthesize(drawn or 1)._replace(x=torch.full((drawn, *INPUTS.shape), 7.0))
-    monkeypatch.setattr(made.procedural, "synthesize", lambda n: grey)
+    monkeypatch.setattr(made, "procedural", lambda n: torch.full((n, *INPUTS.shape), 7.0))
     batch = made.synthesize(20)
     found = (batch.x == 7.0).all(3).all(2).all(1)
     assert found.sum() == drawn
@@ -107,7 +106,7 @@ def test_a_blend_needs_a_student_where_its_host_does() -> None:
 
 def test_the_log_says_how_even_the_procedural_images_are(tmp_path: Path) -> None:
     plan = Plan(rounds=2, steps=1, batch=8, log_every=1, eval_every=0, grid_every=0)
-    recipe = Recipe(Blend(host=GAME, procedural=Procedural(candidates=2)), plan, "test")
+    recipe = Recipe(Blend(host=GAME, procedural={"candidates": 2}), plan, "test")
     distill(network(1), TINY, recipe=recipe, out=tmp_path / "run", quiet=True, device="cpu")
     head = (tmp_path / "run" / "log.csv").read_text().splitlines()[0].split(",")
     assert {"class_entropy", "largest_class", "generator_gap"} <= set(head)

@@ -14,7 +14,8 @@ from datafree.engine.method import Problem
 from datafree.methods.common.procedural.fields import power_law
 from datafree.methods.common.procedural.leaves import LEAVES, _painted, radii
 from datafree.methods.common.procedural.pictures import FAMILIES, draw, outlines
-from datafree.methods.procedural import ProceduralSynthesizer, Tally
+from datafree.methods.common.procedural.supply import Tally
+from datafree.methods.procedural import ProceduralSynthesizer
 from datafree.networks.teacher import Teacher
 
 
@@ -151,13 +152,13 @@ def entropy_of(x: Tensor) -> float:
 
 
 def test_what_is_kept_is_much_more_even_than_the_supply() -> None:
-    supply, kept = (started(Procedural(candidates=many), Narrow()).synthesize(400).x for many in (1, 10))
+    supply, kept = (started(Procedural(supply={"candidates": many}), Narrow()).synthesize(400).x for many in (1, 10))
     assert entropy_of(supply) < 0.5
     assert entropy_of(kept) > 0.95
 
 
 def test_the_log_says_how_even_the_classes_are() -> None:
-    made = started(Procedural(candidates=1), Narrow())
+    made = started(Procedural(supply={"candidates": 1}), Narrow())
     x = made.synthesize(300).x
     noted = made.runtime.drain()
     counts = Narrow()(x).argmax(1).bincount(minlength=10)
@@ -180,8 +181,8 @@ def test_the_counts_survive_a_restart() -> None:
         part.load_state_dict(broken.state()[name].state_dict())
     resumed.runtime.load_state_dict(broken.runtime.state_dict())
     assert torch.equal(resumed.synthesize(50).x, unbroken.synthesize(50).x)
-    assert resumed.tally
-    assert resumed.tally.counts.sum() == 100
+    assert resumed.supplier.tally
+    assert resumed.supplier.tally.counts.sum() == 100
 
 
 def test_a_teacher_that_only_answers_is_enough(tmp_path: Path) -> None:
@@ -201,7 +202,7 @@ def test_segmentation_keeps_what_it_draws_and_asks_nothing() -> None:
 
 
 def test_the_teacher_is_asked_about_every_candidate_once() -> None:
-    made = started(Procedural(candidates=3, batch=4), network(1).module)
+    made = started(Procedural(supply={"candidates": 3, "batch": 4}), network(1).module)
     before = made.runtime.counters.teacher_queries
     made.synthesize(10)
     assert made.runtime.counters.teacher_queries == before + 30

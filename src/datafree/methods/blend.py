@@ -12,9 +12,9 @@ from datafree.core.runtime import Runtime
 from datafree.core.state import Stateful
 from datafree.data.pool import Batch
 from datafree.engine.method import Method, Problem, Synthesizer
+from datafree.methods.common.procedural.supply import Supplier, Supply
 from datafree.methods.dfad import DFAD
 from datafree.methods.hosts import Host
-from datafree.methods.procedural import Procedural
 
 
 class Blend(Method):
@@ -25,8 +25,8 @@ class Blend(Method):
     """The method whose images are mixed with procedural ones, and whose loss the student minimises."""
     share: float = Field(0.3, ge=0, lt=1)
     """Share of procedural images among those of a round."""
-    procedural: Procedural = Procedural()
-    """The procedural images; how the student sees them is the host's affair, so `look` is not read."""
+    procedural: Supply = Supply()
+    """The procedural images."""
 
     @property
     def adversarial(self) -> bool:
@@ -48,7 +48,7 @@ class BlendSynthesizer(Synthesizer):
         super().__init__(problem, runtime)
         self.settings = settings
         self.host = settings.host.start(problem, runtime)
-        self.procedural = settings.procedural.start(problem, runtime)
+        self.procedural = Supplier(settings.procedural, problem, runtime)
         self.reads_targets = self.host.reads_targets
 
     def at(self, done: float) -> None:
@@ -66,7 +66,7 @@ class BlendSynthesizer(Synthesizer):
         made = self.host.synthesize(n - drawn)
         if not drawn:
             return made
-        own = self.procedural.synthesize(drawn).x
+        own = self.procedural(drawn)
         order = torch.randperm(n, generator=self.runtime.random, device=self.runtime.device)
         y, logits = made.y if self.reads_targets else None, made.logits
         if y is not None or logits is not None:

@@ -5,6 +5,7 @@ from typing import Any
 from datafree.engine.plan import Plan
 from datafree.engine.recipe import Recipe
 from datafree.methods import METHODS
+from datafree.recipes.blend import BLEND_RECIPES
 from datafree.recipes.cmi import CMI_RECIPES
 from datafree.recipes.csd import CSD_RECIPES
 from datafree.recipes.dda import DDA_RECIPES
@@ -22,6 +23,7 @@ RECIPES: dict[str, Recipe] = {
     **CSD_RECIPES,
     **DDA_RECIPES,
     **PROCEDURAL_RECIPES,
+    **BLEND_RECIPES,
     **STORED_RECIPES,
 }
 

@@ -57,6 +57,9 @@ RUNS = {
     "dda-deepinversion": f"{CLASSIFIER} --recipe dda-deepinversion-light {POOLED} {DDA} --method.host.inversion.steps 3 "
     "--method.same-class --method.features 0",
     "dda-cmi": f"{CLASSIFIER} --recipe dda-cmi-light {POOLED} {DDA} --method.host.inversion.steps 3",
+    "procedural": f"{CLASSIFIER} --recipe procedural-light {POOLED} --method.supply.batch 6",
+    "procedural-segmentation": f"distill {SEGMENTER} --student compact-segmenter-half --recipe procedural-light-colour {SHORT}",
+    "blend-dfad": f"{CLASSIFIER} --recipe blend-dfad-mnist-light {SHORT}",
     "stored": f"{CLASSIFIER} --recipe stored-mnist --method.path digits.npz {SHORT}",
     "stored-pool": f"{CLASSIFIER} --recipe stored-sttss-mnist --method.path digits.npz {POOLED}",
     "stored-cache": f"{CLASSIFIER} --recipe stored-mnist --method.path digits.npz {SHORT} --method.cache "
@@ -139,7 +142,9 @@ def main() -> None:
         for name, line in RUNS.items():
             if name in given.only or name.startswith("teach"):
                 found[name] = fingerprint(name, line)
-                word = "" if not before else "same" if before[name] == found[name] else "DIFFERS"
+                word = (
+                    "" if not before else "new" if name not in before else "same" if before[name] == found[name] else "DIFFERS"
+                )
                 differing += [name] if word == "DIFFERS" else []
                 print(f"{name:<24} {found[name][:16]} {word}", flush=True)
     out.write_text(json.dumps(found, indent=2) + "\n")

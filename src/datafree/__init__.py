@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datafree.engine.plan import Plan
     from datafree.engine.recipe import Recipe
     from datafree.engine.supervised import Training
+    from datafree.methods.blend import Blend
     from datafree.methods.cmi import CMI
     from datafree.methods.csd import CSD
     from datafree.methods.dafl import DAFL
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from datafree.methods.dfq import DFQ
     from datafree.methods.fast import Fast
     from datafree.methods.nayer import NAYER
+    from datafree.methods.procedural import Procedural
     from datafree.methods.stored import Stored
     from datafree.methods.sttss import STTSS
     from datafree.methods.zskt import ZSKT
@@ -40,6 +42,7 @@ __version__ = "0.1.0"
 # Public name -> its module. Loaded on first use, so that `datafree --help` need not wait for torch.
 _HOMES = {
     "Augmentation": "data.augment",
+    "Blend": "methods.blend",
     "CMI": "methods.cmi",
     "CSD": "methods.csd",
     "Card": "networks.network",
@@ -53,6 +56,7 @@ _HOMES = {
     "NAYER": "methods.nayer",
     "Network": "networks.network",
     "Plan": "engine.plan",
+    "Procedural": "methods.procedural",
     "RECIPES": "recipes",
     "Recipe": "engine.recipe",
     "STTSS": "methods.sttss",
@@ -86,12 +90,14 @@ __all__ = [
     "STTSS",
     "ZSKT",
     "Augmentation",
+    "Blend",
     "Card",
     "DeepInversion",
     "Fast",
     "InputSpec",
     "Network",
     "Plan",
+    "Procedural",
     "Recipe",
     "Stored",
     "Training",

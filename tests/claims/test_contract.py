@@ -23,10 +23,12 @@ from datafree import (
     STTSS,
     ZSKT,
     Augmentation,
+    Blend,
     DeepInversion,
     Fast,
     Network,
     Plan,
+    Procedural,
     Recipe,
     Stored,
     distill,
@@ -45,6 +47,7 @@ PLAN = Plan(rounds=6, steps=2, batch=8, lr=0.05, save_every=2, log_every=1, eval
 @pytest.fixture(params=METHODS)
 def method(request: pytest.FixtureRequest, images: Path) -> Method:
     examples: dict[str, Method] = {
+        "blend": Blend(host=DFAD(latent={"size": 8, "width": 8}, batch=8), share=0.5, procedural={"batch": 3}),
         "cmi": CMI(
             inversion={"steps": 4, "batch": 5},
             latent={"size": 8, "width": 8},
@@ -80,6 +83,7 @@ def method(request: pytest.FixtureRequest, images: Path) -> Method:
             generator_life=2,
             views=Augmentation(crop=1),
         ),
+        "procedural": Procedural(supply={"batch": 5, "candidates": 3}),
         "stored": Stored(path=images, look={"augment": Augmentation(crop=1, flip=True, jitter=0.1)}),
         "sttss": STTSS(inversion={"steps": 4, "lr": 0.05, "batch": 5}),
         "zskt": ZSKT(latent={"size": 8, "width": 8}, batch=8, reuses=2),

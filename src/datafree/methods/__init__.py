@@ -1,6 +1,7 @@
 """The methods, one file each, one line each in the table."""
 
 from datafree.engine.method import Method
+from datafree.methods.blend import Blend
 from datafree.methods.cmi import CMI
 from datafree.methods.csd import CSD
 from datafree.methods.dafl import DAFL
@@ -10,11 +11,13 @@ from datafree.methods.dfad import DFAD
 from datafree.methods.dfq import DFQ
 from datafree.methods.fast import Fast
 from datafree.methods.nayer import NAYER
+from datafree.methods.procedural import Procedural
 from datafree.methods.stored import Stored
 from datafree.methods.sttss import STTSS
 from datafree.methods.zskt import ZSKT
 
 METHODS: dict[str, type[Method]] = {
+    "blend": Blend,
     "cmi": CMI,
     "csd": CSD,
     "dafl": DAFL,
@@ -24,6 +27,7 @@ METHODS: dict[str, type[Method]] = {
     "dfq": DFQ,
     "fast": Fast,
     "nayer": NAYER,
+    "procedural": Procedural,
     "stored": Stored,
     "sttss": STTSS,
     "zskt": ZSKT,

@@ -19,21 +19,14 @@ from datafree.data.augment import Augmentation
 from datafree.data.pool import Batch, Pool, Queue
 from datafree.engine.look import Look, kd
 from datafree.engine.method import Method, Problem, Synthesizer
-from datafree.methods.cmi import CMI
 from datafree.methods.common.diffusion.diffuser import Diffuser, Diffusion
 from datafree.methods.common.diffusion.embedded import Embedded
 from datafree.methods.common.diffusion.filter import Filter, Shown
 from datafree.methods.common.diffusion.pretrained import Pretrained
 from datafree.methods.common.feature_match import FeatureMatch
 from datafree.methods.csd import CSD
-from datafree.methods.deepinversion import DeepInversion
-from datafree.methods.dfad import DFAD
-from datafree.methods.fast import Fast
-from datafree.methods.nayer import NAYER
-from datafree.methods.stored import Stored
-from datafree.methods.sttss import STTSS
+from datafree.methods.hosts import Host
 
-Host = Annotated[CMI | CSD | DeepInversion | DFAD | Fast | NAYER | Stored | STTSS, Field(discriminator="name")]
 MAX_TRIES_WITHOUT_A_KEEP = 1000  # variations after which a filter that has kept none is an error
 
 

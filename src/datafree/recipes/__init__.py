@@ -5,6 +5,7 @@ from typing import Any
 from datafree.engine.plan import Plan
 from datafree.engine.recipe import Recipe
 from datafree.methods import METHODS
+from datafree.recipes.blend import BLEND_RECIPES
 from datafree.recipes.cmi import CMI_RECIPES
 from datafree.recipes.csd import CSD_RECIPES
 from datafree.recipes.dafl import DAFL_RECIPES
@@ -14,6 +15,7 @@ from datafree.recipes.dfad import DFAD_RECIPES
 from datafree.recipes.dfq import DFQ_RECIPES
 from datafree.recipes.fast import FAST_RECIPES
 from datafree.recipes.nayer import NAYER_RECIPES
+from datafree.recipes.procedural import PROCEDURAL_RECIPES
 from datafree.recipes.stored import STORED_RECIPES
 from datafree.recipes.sttss import STTSS_RECIPES
 from datafree.recipes.zskt import ZSKT_RECIPES
@@ -30,6 +32,8 @@ RECIPES: dict[str, Recipe] = {
     **FAST_RECIPES,
     **NAYER_RECIPES,
     **DDA_RECIPES,
+    **PROCEDURAL_RECIPES,
+    **BLEND_RECIPES,
     **STORED_RECIPES,
 }
 

@@ -12,7 +12,8 @@ from datafree import TransferSet
 from datafree.core.runtime import Runtime
 from datafree.data.augment import Augmentation
 from datafree.data.pool import Batch, Pool, Queue
-from datafree.data.sets import SetCard, read_images, read_set
+from datafree.data.sets import SetCard, read_set
+from datafree.data.unlabelled import read_images
 from datafree.engine.method import Problem
 from datafree.methods.stored import Stored
 from datafree.networks.teacher import Teacher

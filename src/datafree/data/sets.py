@@ -1,6 +1,5 @@
 """Transfer sets: safetensors shards with a card, written atomically and read by memory map."""
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from torch import Tensor
 from datafree.core.files import MAX_CARD, metadata_entry, opened_safetensors, replace_atomically
 from datafree.core.settings import Settings, explain
 from datafree.core.spec import InputSpec
-from datafree.data.images import fit, list_images, npz_pixels, read_files, read_npz
 
 _LABEL = "datafree.set"
 
@@ -164,18 +162,6 @@ def read_set_card(path: Path) -> SetCard:
         raise ValueError(f"The card of {path} is not valid: {explain(error)} Make the set again.") from error
 
 
-def fitted(part: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Pixels of a shard at a network's `shape` (C, H, W). Raises `ValueError` for float16 pixels of another shape."""
-    if tuple(part.shape[1:]) == shape:
-        return part
-    if part.dtype != torch.uint8:
-        raise ValueError(
-            f"The set's float16 images are {list(part.shape[1:])}, not {list(shape)}, and only uint8 images are resized; "
-            "make the set for this teacher."
-        )
-    return fit(part, shape)
-
-
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     with opened_safetensors(path) as (_, read):
         tensors = read()
@@ -211,19 +197,3 @@ def as_uint8(pixels: Tensor) -> Tensor:
 def spread(size: int, n: int) -> Tensor:
     """Up to `n` indices, int64, spread evenly over 0..`size` - 1."""
     return torch.linspace(0, size - 1, min(n, size)).round().long()
-
-
-def read_images(path: str | Path, inputs: InputSpec) -> TransferSet:
-    """Read a transfer set (by memory map), an `.npz` or a folder of images, resized to `inputs`; labels are ignored.
-
-    Raises `ValueError` if `path` is none of these or cannot be read.
-    """
-    path = Path(path)
-    if path.is_dir():
-        pixels = read_files(list_images(path), inputs.shape)
-        return TransferSet(SetCard(inputs=inputs, provenance=f"folder {path.name}"), (pixels,))
-    if path.suffix == ".npz":
-        pixels = fit(npz_pixels(read_npz(path), path), inputs.shape)
-        return TransferSet(SetCard(inputs=inputs, provenance=f"file {path.name}"), (pixels,))
-    found = read_set(path)
-    return dataclasses.replace(found, pixels=tuple(fitted(part, inputs.shape) for part in found.pixels))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from datafree.core.runtime import Runtime
 from datafree.core.state import Stateful
 from datafree.data.pool import Batch
-from datafree.data.sets import read_images
+from datafree.data.unlabelled import read_images
 from datafree.engine.look import Look, kd
 from datafree.engine.method import Method, Problem, Synthesizer
 

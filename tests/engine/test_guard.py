@@ -28,14 +28,14 @@ def test_diverse_images_and_equal_ones_give_other_values() -> None:
         each, runtime = watch(Guard(every=1))
         each.look(images, 0)
         seen.append(runtime.drain())
-    assert seen[0]["image_distance"] == pytest.approx(2**0.5, rel=0.1)
-    assert seen[1]["image_distance"] == 0
-    assert seen[0]["class_entropy"] > seen[1]["class_entropy"] == 0
+    assert seen[0]["round_distance"] == pytest.approx(2**0.5, rel=0.1)
+    assert seen[1]["round_distance"] == 0
+    assert seen[0]["round_entropy"] > seen[1]["round_entropy"] == 0
 
 
 def test_only_a_lasting_collapse_asks_for_a_new_beginning_and_not_for_ever() -> None:
     each, _ = watch(Guard(every=1, patience=2, restarts=2))
-    bad, good = ({"class_entropy": entropy, "image_distance": 1.0} for entropy in (0.0, 0.9))
+    bad, good = ({"round_entropy": entropy, "round_distance": 1.0} for entropy in (0.0, 0.9))
     assert [each.collapsed(values) for values in (bad, good, bad, bad, bad, bad, bad, bad)] == [
         False, False, False, True, False, True, False, False,
     ]  # fmt: skip

@@ -15,7 +15,7 @@ WATCHED = 64  # images of a round that are looked at
 
 
 class Guard(Settings):
-    """When images count as collapsed. What was measured is in the log as `class_entropy` and `image_distance`."""
+    """When images count as collapsed. What was measured is in the log as `round_entropy` and `round_distance`."""
 
     every: NonNegativeInt = 0
     """Rounds between two looks at a round's images; 0: never."""
@@ -48,15 +48,15 @@ class Watch:
             chosen = self.problem.teacher.fast(some).argmax(1)
         shares = F.one_hot(chosen.flatten(), classes).float().mean(0)
         most = math.log(min(classes, chosen.numel())) or 1.0  # few images have at most as many classes as they are
-        runtime.note("class_entropy", torch.special.entr(shares).sum() / most)
-        runtime.note("image_distance", (some - some.roll(1, 0)).square().mean((1, 2, 3)).sqrt().mean())
+        runtime.note("round_entropy", torch.special.entr(shares).sum() / most)
+        runtime.note("round_distance", (some - some.roll(1, 0)).square().mean((1, 2, 3)).sqrt().mean())
 
     def collapsed(self, values: dict[str, float]) -> bool:
         """Whether the values of a line of the log, the last of several, ask for a new beginning, which is then counted."""
-        if "class_entropy" not in values:
+        if "round_entropy" not in values:
             return False
         settings = self.settings
-        low = values["class_entropy"] < settings.least_entropy or values["image_distance"] < settings.least_distance
+        low = values["round_entropy"] < settings.least_entropy or values["round_distance"] < settings.least_distance
         self.strikes = self.strikes + 1 if low else 0
         if self.strikes < settings.patience or self.restarts >= settings.restarts:
             return False

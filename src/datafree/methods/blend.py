@@ -54,6 +54,9 @@ class BlendSynthesizer(Synthesizer):
     def at(self, done: float) -> None:
         self.host.at(done)
 
+    def restart(self) -> bool:
+        return self.host.restart()
+
     def preparation(self) -> tuple[int, int]:
         return self.host.preparation()
 

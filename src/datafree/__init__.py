@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datafree.api.demo import demo
-    from datafree.api.distill import distill, dry_run
+    from datafree.api.distill import distill
+    from datafree.api.dry_run import dry_run
     from datafree.api.evaluate import evaluate
     from datafree.api.export import export_set
     from datafree.api.inspect import inspect
@@ -67,7 +68,7 @@ _HOMES = {
     "build": "networks.build",
     "demo": "api.demo",
     "distill": "api.distill",
-    "dry_run": "api.distill",
+    "dry_run": "api.dry_run",
     "evaluate": "api.evaluate",
     "export_set": "api.export",
     "inspect": "api.inspect",

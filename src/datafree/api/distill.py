@@ -9,14 +9,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from datafree.core.distributed import broadcast, is_main, launch_rank, process_group, world_size
-from datafree.core.files import path_fingerprint, path_or_temporary, sha256
+from datafree.core.files import path_fingerprint, path_or_temporary
 from datafree.core.modes import fastest_layout
 from datafree.core.runtime import Compile, Precision, Runtime, check_compiler, find_device
 from datafree.core.spec import InputSpec
 from datafree.data.labelled import Labelled, labelled_for
 from datafree.engine import loop
 from datafree.engine.budget import Budget, measure, parse_budget, plan_summary, stretched
-from datafree.engine.folder import STUDENT, RunDir, earlier_plan
+from datafree.engine.folder import STUDENT, RunDir, chosen_before, earlier_plan
 from datafree.engine.method import Problem
 from datafree.engine.plan import Plan
 from datafree.engine.progress import print_line
@@ -26,18 +26,21 @@ from datafree.networks.outputs import logits_only
 from datafree.networks.sources import Source, as_network, student_for
 from datafree.networks.teacher import Teacher
 from datafree.networks.weights import fingerprint, parameters, read_weights, shapes_fingerprint
-from datafree.recipes import find_recipe
+from datafree.recipes import find_recipe, recipe_from
+from datafree.recipes.auto import choose
 from datafree.reports import record
 from datafree.reports.judgement import grade, judgement
 from datafree.reports.page import write_report
 from datafree.reports.pictures import DRAWINGS, Sheet
+
+AUTO = "auto"  # the recipe that is none: the teacher is examined
 
 
 def distill(
     teacher: Source,
     student: nn.Module | Network | str,
     *,
-    recipe: str | Recipe,
+    recipe: str | Recipe = AUTO,
     inputs: InputSpec | None = None,
     out: str | Path | None = None,
     eval_data: str | Labelled | None = None,
@@ -59,7 +62,8 @@ def distill(
         teacher: a module that answers inputs [B, C, H, W] with logits [B, classes] or [B, classes, H, W], a `Network`, or the
             path of a network file. It is copied, never touched.
         student: the name of an architecture, or a module or `Network`, which is trained in place.
-        recipe: a recipe, or its name in `RECIPES`: the method, the plan of the training, and where they come from.
+        recipe: a recipe, or its name in `RECIPES`: the method, the plan of the training, and where they come from. `auto`
+            examines the teacher and picks them; `run.json` then holds what was picked and why.
         inputs: shape and scaling of one input; may be left out where the teacher has a card.
         out: the run's folder (log, images, checkpoint, student file, record, page); without it nothing is kept.
         eval_data: labelled data, as `load_labelled` reads it. It only reports; the student is never chosen by it.
@@ -80,7 +84,7 @@ def distill(
         Interrupted: asked to stop (Ctrl-C, SIGTERM), after saving.
     """
     network = as_network(teacher, inputs, allow_code)
-    chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe
+    chosen = find_recipe(recipe) if isinstance(recipe, str) and recipe != AUTO else recipe
     asked = parse_budget(budget) if budget else Budget()
     card = network.card
     labelled = None if eval_data is None else labelled_for(eval_data, card.inputs.shape, card.classes)
@@ -95,7 +99,10 @@ def distill(
         module = fastest_layout(pupil.module.to(runtime.device))
         problem = Problem(Teacher(network.module, card.inputs, runtime), module, card.inputs, card.classes, card.task)
         problem.check()
-        if budget:
+        reasons: tuple[str, ...] = ()
+        if isinstance(chosen, str):
+            chosen, asked, budget, reasons = _by_itself(problem, asked, budget, out, quiet)
+        elif budget:
             chosen = _within(budget, asked, problem, chosen, out, quiet)
         stack.enter_context(logits_only(module))
         identity = _identity(network, pupil, chosen, runtime)
@@ -103,26 +110,23 @@ def distill(
         if folder.finished:
             module.load_state_dict(read_weights(folder.path / STUDENT))
         else:
-            run = Run(problem, pupil.card, chosen, folder, labelled, quiet, tensorboard, budget, asked.seconds)
+            run = Run(problem, pupil.card, chosen, folder, labelled, quiet, tensorboard, budget, asked.seconds, reasons)
             run.carry_out()
     return module.eval()
 
 
-def dry_run(teacher: Source, student: str, recipe: Recipe, **how: Any) -> None:
-    """Every phase at the smallest size, in a folder that is thrown away, then resumed from its checkpoint.
-
-    `how` are `distill`'s further arguments. Raises what the real run would raise, `ValueError` under torchrun, and
-    `AssertionError` where the resumed run gives another student.
-    """
-    if launch_rank()[1] > 1:
-        raise ValueError("A dry run is one process; start it without torchrun.")
-    with path_or_temporary(None, "run") as out:
-        hashes = []
-        for _ in ("run", "resume"):
-            distill(teacher, student, recipe=recipe.dry_run(), out=out, **how)
-            hashes.append(sha256(out / STUDENT))
-            (out / STUDENT).unlink()
-        assert hashes[0] == hashes[1], "a resumed run gave another student"
+def _by_itself(
+    problem: Problem, asked: Budget, budget: str | None, out: str | Path | None, quiet: bool
+) -> tuple[Recipe, Budget, str, tuple[str, ...]]:
+    """Recipe, budget (also as text) and reasons of `auto`, or those of the run in `out` if `auto` began it."""
+    if out and (begun := chosen_before(Path(out))):
+        return recipe_from(begun["identity"]), parse_budget(begun["budget"]), begun["budget"], tuple(begun["auto"])
+    choice = broadcast(choose(problem, asked.seconds))
+    for reason in choice.reasons:
+        print_line(f"auto: {reason}", quiet or not is_main())
+    text = budget or f"{choice.seconds:g}s"
+    asked = parse_budget(text)
+    return _within(text, asked, problem, choice.recipe, None, quiet), asked, text, choice.reasons
 
 
 def _within(budget: str, asked: Budget, problem: Problem, recipe: Recipe, out: str | Path | None, quiet: bool) -> Recipe:
@@ -167,6 +171,7 @@ class Run:
     tensorboard: bool
     budget: str | None  # as it was asked for
     seconds: float | None  # of wall time, after which the run ends
+    reasons: tuple[str, ...]  # of `auto`, for its choice
 
     def carry_out(self) -> None:
         """Train, then write the student's file and the finished record."""
@@ -200,6 +205,7 @@ class Run:
             "command": record.command(),
             "budget": self.budget,
             "source": self.recipe.source,
+            **({"auto": list(self.reasons)} if self.reasons else {}),
             "task": self.problem.task,
             "versions": record.versions(),
             "machine": teacher.runtime.machine(),

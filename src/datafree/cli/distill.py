@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 import datafree
+from datafree.api.distill import AUTO
 from datafree.cli.arguments import EvalData, Packages, flag_value, preset
 from datafree.core.distributed import launch_rank
 from datafree.core.runtime import Compile, Precision
@@ -15,7 +16,7 @@ from datafree.engine.folder import is_finished
 from datafree.engine.method import Method
 from datafree.engine.plan import Plan
 from datafree.engine.recipe import Recipe
-from datafree.recipes import RECIPES, find_recipe, recipe_from
+from datafree.recipes import find_recipe, recipe_from
 from datafree.reports.record import outcome
 
 UNNAMED = "dfad-cifar10"  # whose flags are shown where no recipe is named
@@ -25,6 +26,7 @@ def distill_command(tokens: list[str]) -> Callable[..., None]:
     """The distill command with the flags and defaults of the recipe that `tokens` name."""
     config = flag_value(tokens, "--config")
     name = flag_value(tokens, "--recipe")
+    name = None if name == AUTO else name
     settings = _read_config(Path(config)) if config else {}
     recipe = recipe_from(settings) if config else find_recipe(name or UNNAMED)
     return _distill_with(recipe, settings, named=bool(name or config))
@@ -65,7 +67,7 @@ def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Call
         student
             The student's architecture: a name of ours, or timm:NAME.
         recipe_name
-            Named settings with their source; this or --config is needed.
+            Named settings with their source; left out, or auto: the teacher is examined, and they are picked for it.
         config
             The run.json of an earlier run, whose settings are taken.
         out
@@ -93,11 +95,11 @@ def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Call
         allow_code
             Packages whose code may be imported and called to build the teacher.
         """
-        if not named:
-            raise ValueError(f"Name a recipe with --recipe: {', '.join(RECIPES)}; or give --config RUN/run.json.")
+        if not named and (method or plan):
+            raise ValueError("The flags --method and --plan belong to a recipe; name one with --recipe, or give --config.")
         if student is None or (out is None and not dry_run):
             raise ValueError("A run needs " + ("--student NAME." if student is None else "a folder, --out RUN."))
-        given = recipe.changed(method, plan)
+        given = recipe.changed(method, plan) if named else AUTO
         if dry_run:
             datafree.dry_run(
                 teacher, student, given, eval_data=eval_data, device=device, precision=precision, seed=seed, quiet=True,

@@ -38,6 +38,15 @@ def earlier_plan(path: Path, budget: str) -> dict[str, Any] | None:
         return None
 
 
+def chosen_before(path: Path) -> dict[str, Any] | None:
+    """The record of the run in `path`, if its recipe was chosen by itself."""
+    try:
+        record: dict[str, Any] = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        return record if record["auto"] and record["budget"] and record["identity"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 class RunDir:
     """The folder of one run: `run.json`, `log.csv`, `checkpoint.pt`, `images/`, `student.safetensors`.
 

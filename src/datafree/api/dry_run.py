@@ -1,0 +1,38 @@
+"""The verb `dry_run`: every phase of a run at the smallest size, before hours are spent on it."""
+
+from typing import Any
+
+from datafree.api.distill import AUTO, distill
+from datafree.core.distributed import launch_rank
+from datafree.core.files import path_or_temporary, sha256
+from datafree.core.runtime import Runtime
+from datafree.engine.folder import STUDENT
+from datafree.engine.method import Problem
+from datafree.engine.recipe import Recipe
+from datafree.networks.sources import Source, as_network, student_for
+from datafree.networks.teacher import Teacher
+from datafree.recipes.auto import choose
+
+
+def dry_run(teacher: Source, student: str, recipe: Recipe | str, **how: Any) -> None:
+    """Every phase at the smallest size, in a folder that is thrown away, then resumed from its checkpoint.
+
+    `recipe` is one, or `auto`; `how` are `distill`'s further arguments. Raises what the real run would raise, `ValueError`
+    under torchrun, and `AssertionError` where the resumed run gives another student.
+    """
+    if launch_rank()[1] > 1:
+        raise ValueError("A dry run is one process; start it without torchrun.")
+    network = as_network(teacher, how.pop("inputs", None), how.pop("allow_code", ()))
+    if isinstance(recipe, str):
+        assert recipe == AUTO
+        with Runtime(how.get("device", "auto")).seeded() as runtime:
+            card, module = network.card, student_for(student, network.card).module.to(runtime.device)
+            frozen = Teacher(network.module, card.inputs, runtime)
+            recipe = choose(Problem(frozen, module, card.inputs, card.classes, card.task)).recipe
+    with path_or_temporary(None, "run") as out:
+        hashes = []
+        for _ in ("run", "resume"):
+            distill(network, student, recipe=recipe.dry_run(), out=out, **how)
+            hashes.append(sha256(out / STUDENT))
+            (out / STUDENT).unlink()
+        assert hashes[0] == hashes[1], "a resumed run gave another student"

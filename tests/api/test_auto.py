@@ -1,0 +1,81 @@
+"""`datafree distill TEACHER --student NAME --out RUN`, and nothing else."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import TINY, network
+from torch import nn
+
+from datafree import InputSpec, Network
+from datafree.cli import main
+from datafree.core.runtime import Runtime
+from datafree.engine.method import Problem
+from datafree.networks.teacher import Teacher
+from datafree.recipes import auto
+from datafree.recipes.auto import Choice, choose
+
+
+def choice(teacher: Network, student: nn.Module | None = None, seconds: float | None = None) -> Choice:
+    inputs = teacher.card.inputs
+    frozen = Teacher(teacher.module, inputs, Runtime("cpu"))
+    pupil = student or network(2, TINY, inputs, teacher.card.classes).module
+    return choose(Problem(frozen, pupil, inputs, teacher.card.classes, teacher.card.task), seconds)
+
+
+def test_a_teacher_with_statistics_is_inverted_and_another_gets_images_that_cost_nothing(taught: Network) -> None:
+    good = choice(taught, seconds=3600)
+    assert good.recipe.method.name == "blend"
+    assert good.recipe.method.host.name == "nayer"
+    assert "2 batch norms" in good.reasons[0]
+    assert choice(taught, seconds=1).recipe.method.name == "procedural", "there is no time for more"
+    fresh = network(1)  # its statistics are as first set
+    assert choice(fresh).recipe.method.name == "procedural"
+    lenet = network(1, "lenet5", InputSpec(shape=(1, 32, 32)))
+    assert choice(lenet, network(2, "lenet5-half", InputSpec(shape=(1, 32, 32))).module).recipe.method.name == "procedural"
+
+
+def test_a_teacher_that_says_nothing_is_refused(taught: Network) -> None:
+    dead = network(1)
+    torch.nn.init.zeros_(dead.module.fc2.weight)
+    with pytest.raises(ValueError, match="gives every image the same outputs"):
+        choice(dead)
+
+
+def test_sizes_follow_memory_and_time(taught: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = choice(taught, seconds=3600).recipe.plan
+    assert (whole.micro_batch, whole.batch) == (0, 64)
+    hasty = choice(taught, seconds=0.5).recipe.plan
+    assert hasty.steps * hasty.batch < whole.steps * whole.batch
+    monkeypatch.setattr(auto, "available_bytes", lambda device: 10 * 2**20 // 64)
+    small = choice(taught, seconds=3600).recipe.plan
+    assert 0 < small.micro_batch < small.batch
+    assert small.images_per_round <= max(8, small.micro_batch)
+
+
+def test_no_flag_gives_a_student_and_the_same_line_resumes(
+    tmp_path: Path, taught: Network, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taught.save(tmp_path / "teacher.safetensors")
+    teacher, out = str(tmp_path / "teacher.safetensors"), str(tmp_path / "run")
+    line = ["distill", teacher, "--student", TINY, "--device", "cpu", "--out", out]
+    assert main([*line, "--budget", "4s"]) == 0
+    printed = capsys.readouterr().err
+    assert printed.count("auto: ") == 3
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["identity"]["method"]["name"] == "procedural"
+    assert len(record["auto"]) == 3
+    assert (tmp_path / "run" / "student.safetensors").exists()
+    assert main([*line, "--budget", "4s"]) == 0
+    assert "already finished" in capsys.readouterr().out
+    again = [*line[:-1], str(tmp_path / "again"), "--config", str(tmp_path / "run" / "run.json")]
+    assert main(again) == 0, "what was picked can be replayed"
+    students = [(tmp_path / name / "student.safetensors").read_bytes() for name in ("run", "again")]
+    assert students[0] == students[1]
+
+
+def test_flags_of_a_method_need_its_recipe(tmp_path: Path, teacher_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["distill", str(teacher_file), "--student", TINY, "--out", str(tmp_path / "run"), "--plan.rounds", "3"]
+    assert main(line) == 1
+    assert "belong to a recipe" in capsys.readouterr().err

@@ -233,6 +233,6 @@ def test_a_set_is_made_without_a_student_unless_the_adversary_needs_one(taught: 
 
 def test_a_teacher_without_batch_norm_is_refused_with_statistics_and_served_without() -> None:
     lenet = network(1, "lenet5", InputSpec(shape=(1, 32, 32)))
-    with pytest.raises(ValueError, match="fast matches batch-norm statistics, and this teacher has none; dfad serves it"):
+    with pytest.raises(ValueError, match="fast matches batch-norm statistics, and this teacher has none; use dfad"):
         synthesize(lenet, SMALL, 10, device="cpu")
     assert len(synthesize(lenet, SMALL.replaced(inversion={"statistics": 0}), 10, device="cpu", quiet=True)) == 10

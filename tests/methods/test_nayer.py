@@ -184,7 +184,7 @@ def test_the_adversary_makes_images_depend_on_the_student(taught: Network) -> No
 
 def test_a_teacher_without_batch_norm_is_refused_with_statistics_and_served_without() -> None:
     lenet = network(1, "lenet5", InputSpec(shape=(1, 32, 32)))
-    with pytest.raises(ValueError, match="nayer matches batch-norm statistics, and this teacher has none; dfad serves it"):
+    with pytest.raises(ValueError, match="nayer matches batch-norm statistics, and this teacher has none; use dfad"):
         synthesize(lenet, SMALL, 10, device="cpu")
     served = SMALL.replaced(inversion={"statistics": 0, "steps": 2})
     assert len(synthesize(lenet, served, 10, device="cpu", quiet=True)) == 10

@@ -85,7 +85,7 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
     clock.before |= spent
     prepare(synthesizer, runtime, job.folder, parts, job.quiet, clock.seconds, job.slices)
     log = RunLog(job.folder.log, plan.rounds, clock.round, job.quiet, job.tensorboard)
-    kept, learner = average.module if average else student, runtime.compiled(parallel(student))
+    kept, trainable = average.module if average else student, runtime.compiled(parallel(student))
     student.train()
     with stoppable() as stop, contextlib.closing(log):
         (last,) = any_rank(job.is_over(clock))
@@ -98,7 +98,7 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
             if clock.round >= plan.warmup:
                 for batch in pool.batches(plan.steps, plan.batch, runtime.random):
                     with runtime.autocast():
-                        loss = synthesizer.loss(learner, batch)
+                        loss = synthesizer.loss(trainable, batch)
                     runtime.minimize(loss, optimizer)
                     runtime.note("student_loss", loss)
                     if average:

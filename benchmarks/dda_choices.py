@@ -90,14 +90,14 @@ def _measure(teacher: Network, choice: dict[str, Any], seed: int, test: Labelled
         settings = recipe.method.replaced(**few, diffusion={"strength": choice["strength"]}, sources=recipe.method.bank)
         made = DDASynthesizer(settings, problem, runtime)
         made.bank.load_state_dict(bank)
-        made.waiting.add(made.bank.rows(slice(None)))
+        made.queue.add(made.bank.rows(slice(None)))
         if made.diffuser:
             for name, part in made.diffuser.state().items():
                 part.load_state_dict(diffuser[name])
             while made.varied.count < settings.sources:
-                made._add_more()
+                made._extend_queue()
         noted = runtime.drain()
-        images, late = len(made.waiting), recipe.plan.rounds - recipe.plan.warmup
+        images, late = len(made.queue), recipe.plan.rounds - recipe.plan.warmup
         sizes = {"rounds": 1 + late, "warmup": 1, "synthesis_rounds": 1, "images_per_round": images, "pool_size": images}
         plan = recipe.plan.replaced(**sizes)
         with RunDir(file.with_suffix(""), {**Recipe(settings, plan, "").settings(), "seed": seed}) as folder:

@@ -111,7 +111,7 @@ def test_what_it_cannot_serve_is_said_in_words(taught: Network) -> None:
     with pytest.raises(ValueError, match="8x12 must be square"):
         inverter(FAST, network(1, inputs=InputSpec(shape=(1, 8, 12))))
     headless = nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten())
-    with pytest.raises(ValueError, match="last linear layer, and '1' is none; use cmi"):
+    with pytest.raises(ValueError, match="ends in a linear layer, and '1' is a Flatten; use cmi"):
         inverter(FAST, taught, headless)
     with pytest.raises(ValueError, match="depend on a student"):
         synthesize(taught, CSD(), 10, device="cpu")

@@ -261,7 +261,7 @@ def test_a_kill_in_any_phase_changes_nothing(tmp_path: Path, monkeypatch: pytest
 
     unbroken = made("unbroken")
     # Each is killed in its second call of the session: in the bank, twice in the training, and in the variations.
-    for name in ("_fresh", "prepare", "prepare", "_variations"):
+    for name in ("_host_images", "prepare", "prepare", "_variations"):
         real, calls = getattr(DDASynthesizer, name), []
 
         def die(*args: Any, real: Any = real, calls: list[int] = calls) -> Any:

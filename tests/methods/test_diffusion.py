@@ -13,7 +13,7 @@ from torch import Tensor
 from datafree import DDA, DeepInversion, InputSpec, Plan, Recipe, distill
 from datafree.core.runtime import Runtime
 from datafree.data.digits import digits
-from datafree.methods.common.diffusion.diffuser import Diffusion, package
+from datafree.methods.common.diffusion.diffuser import Diffusion, import_package
 from datafree.methods.common.diffusion.embedded import SLICE, Embedded
 from datafree.methods.common.diffusion.pretrained import CLIP_MEAN, CLIP_STD, Clip, Pretrained, clip_pixels
 
@@ -186,7 +186,7 @@ def pretrained(folder: Path, inputs: InputSpec = COLOUR, seed: int = 0, **settin
 
 def test_image_variation_sees_the_image_through_clip_alone(variation_folder: Path) -> None:
     diffuser = pretrained(variation_folder, batch=4)
-    assert diffuser.varies
+    assert diffuser.is_variation
     assert diffuser.provenance == f"pretrained prior: {variation_folder}"
     images = torch.rand(6, *COLOUR.shape)
     made = diffuser.vary(images, 0.5)
@@ -202,7 +202,7 @@ def test_image_variation_sees_the_image_through_clip_alone(variation_folder: Pat
 def test_image_to_image_takes_a_strength(image_folder: Path) -> None:
     images = torch.rand(2, *COLOUR.shape)
     weak, strong = (pretrained(image_folder).vary(images, strength) for strength in (0.34, 1.0))
-    assert not pretrained(image_folder).varies
+    assert not pretrained(image_folder).is_variation
     assert weak.shape == images.shape
     assert not torch.equal(weak, strong)
 
@@ -254,15 +254,15 @@ def test_a_run_with_a_pretrained_prior_says_so(variation_folder: Path, tmp_path:
 def test_what_is_no_pipeline_is_refused_in_words(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="gives no pretrained model"):
+    with pytest.raises(ValueError, match="holds no pretrained model"):
         pretrained(Path(source.format(tmp=tmp_path)))
-    with pytest.raises(ValueError, match="gives no pretrained model"):
+    with pytest.raises(ValueError, match="holds no pretrained model"):
         Clip(source.format(tmp=tmp_path), Runtime("cpu"))
 
 
 def test_a_missing_package_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(ValueError, match=r"pip install 'datafree\[diffusion\]'"):
-        package("diffusers")
+        import_package("diffusers")
     with pytest.raises(ValueError, match=r"variations 0"):
         embedded(SMALL)

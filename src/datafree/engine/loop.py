@@ -88,7 +88,7 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
     clock.before |= spent
     prepare(synthesizer, runtime, job.folder, parts, job.quiet, clock.seconds, job.slices)
     log = RunLog(job.folder.log, plan.rounds, clock.round, job.quiet, job.tensorboard)
-    kept, learner = average.module if average else student, runtime.compiled(parallel(student))
+    kept, trainable = average.module if average else student, runtime.compiled(parallel(student))
     student.train()
     with stoppable() as stop, contextlib.closing(log):
         (last,) = any_rank(job.is_over(clock))
@@ -102,7 +102,7 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
                 watch.look(fresh.x, clock.round)
             if clock.round >= plan.warmup:
                 for batch in pool.batches(plan.steps, plan.batch, runtime.random):
-                    runtime.minimize(_losses(job, learner, batch), optimizer, plan.clip)
+                    runtime.minimize(_losses(job, trainable, batch), optimizer, plan.clip)
                     if average:
                         average.update_parameters(student)
             clock.round += 1
@@ -155,14 +155,14 @@ def _after_round(
         raise Interrupted(f"Stopped after {where}; the same command resumes.")
 
 
-def _losses(job: Job, learner: nn.Module, batch: Batch) -> Iterator[Tensor]:
+def _losses(job: Job, trainable: nn.Module, batch: Batch) -> Iterator[Tensor]:
     """The step's loss in parts whose sum it is, each computed when the one before it has given its gradient."""
     size = len(batch.x)
     part = job.plan.micro_batch or size
     for first in range(0, size, part):
         some = batch.part(slice(first, first + part))
         with job.runtime.autocast():
-            loss = job.synthesizer.loss(learner, some)
+            loss = job.synthesizer.loss(trainable, some)
         job.runtime.note("student_loss", loss)
         yield loss if part >= size else loss * (len(some.x) / size)
 

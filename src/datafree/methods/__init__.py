@@ -1,4 +1,4 @@
-"""The methods, one file each, one line each in the table."""
+"""The data-free methods, one file each."""
 
 from datafree.engine.method import Method
 from datafree.methods.blend import Blend

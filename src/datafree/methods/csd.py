@@ -1,8 +1,8 @@
 """CSD: customizing synthetic data for data-free student learning (Luo et al., 2023, arXiv 2307.04542).
 
-A fresh generator is optimised for each batch until the teacher answers with chosen classes and its batch norms see their
-running statistics, and until a small head on the student's features can no longer tell class and rotation: images that are
-hard for the student as it stands.
+For each batch a new generator and its noise are optimised: the teacher should predict the chosen classes, the inputs of its
+batch norms should have the running statistics, and a small head on the student's features should fail to predict class and
+rotation. The images are thus hard for the current student.
 """
 
 from collections.abc import Iterator
@@ -28,34 +28,37 @@ from datafree.networks.taps import calls, layer_inputs
 
 
 class CSD(Method):
-    """Settings of CSD; defaults are those of its code for CIFAR-10, which DDA (arXiv 2410.17606) runs as well."""
+    """Settings of CSD; the defaults are those of its code for CIFAR-10, which DDA (arXiv 2410.17606) uses as well."""
 
     name: Literal["csd"] = "csd"
     inversion: Inversion = Inversion(batch=200, steps=200, lr=1e-3, betas=(0.5, 0.999))
-    """How each batch's generator and noise are optimised."""
+    """How the generator and the noise of each batch are optimised."""
     latent: Latent = Latent(size=256, width=128)
-    """The generator."""
+    """The noise and the generator."""
     warmup_images: Annotated[NonNegativeInt, PerRun(), DryRun(8)] = 80_000
-    """Images that are made before the student is looked at."""
+    """Images made before the student's features are used."""
     warmup_steps: Steps = 500
-    """Adam steps a batch of those."""
+    """Adam steps for each batch of those images."""
     hardness: PositiveFloat = 10.0
     """Weight of the head's error on class and rotation, which the images raise."""
     head_lr: PositiveFloat = 0.1
     """Learning rate of the head."""
     views: Augmentation = Augmentation(crop=4, flip=True)
-    """How both networks see the images in each step of the inversion."""
+    """Random changes of an image in each step of the inversion, the same for both networks."""
     look: Look = Look(temperature=20.0, augment=Augmentation(crop=4, flip=True))
     """How the student sees the images."""
 
     @property
     def adversarial(self) -> bool:
-        """The images after the first are those that the student finds hard."""
+        """Whether images depend on the student: after the warm-up they are those that it finds hard."""
         return True
 
     def start(self, problem: Problem, runtime: Runtime) -> "CSDSynthesizer":
-        """Raises `ValueError` for a teacher without batch norms that keep statistics, a student that does not end in a linear
-        layer, and sides that differ or that the generator cannot make.
+        """Start CSD.
+
+        Raises:
+            ValueError: the teacher has no batch norms with running statistics, the student does not end in a linear layer, or
+                the images are not square or have sides that the generator cannot make.
         """
         problem.refuse_other_tasks("csd")
         runtime.refuse_compiled("csd")
@@ -63,7 +66,7 @@ class CSD(Method):
 
 
 class CSDSynthesizer(Synthesizer):
-    """CSD at work: how many images it has made, and the head that judges the student."""
+    """CSD at work, with its count of images and the head on the student's features."""
 
     def __init__(self, settings: CSD, problem: Problem, runtime: Runtime):
         super().__init__(problem, runtime, settings.look)
@@ -71,35 +74,39 @@ class CSDSynthesizer(Synthesizer):
         self.inverter = Inverter(settings.inversion, problem, runtime)
         _, height, width = problem.inputs.shape
         if height != width:
-            raise ValueError(f"csd turns images by quarters, so {height}x{width} must be square; pass --inputs, or use cmi.")
+            raise ValueError(
+                f"csd rotates images by quarter turns, so {height}x{width} must be square; pass square --inputs, or use cmi."
+            )
         if settings.inversion.statistics:
             problem.norms("csd")
         with evaluating(problem.student):
             last = calls(problem.student, runtime.noise(2, *problem.inputs.shape))[-1]
         if not isinstance(last.layer, nn.Linear):
-            raise ValueError(f"csd reads what enters the student's last linear layer, and {last.name!r} is none; use cmi.")
+            raise ValueError(
+                f"csd needs a student that ends in a linear layer, and {last.name!r} is a {type(last.layer).__name__}; use cmi."
+            )
         self.layer, features = last.name, last.layer.in_features
-        settings.latent.fresh(problem.inputs.shape, runtime)  # refuses sides that it cannot make
+        settings.latent.fresh(problem.inputs.shape, runtime)  # raises for sides that it cannot make
         outputs = 4 * problem.classes
         self.head = nn.Sequential(nn.Linear(features, features), nn.ReLU(), nn.Linear(features, outputs)).to(runtime.device)
         self._reset_head()
-        self.judge = parallel(self.head)
+        self.trainable_head = parallel(self.head)
         self.optimizer = torch.optim.SGD(self.head.parameters(), settings.head_lr, fused=True)
         self.made = Counter()
 
     def synthesize(self, n: int) -> Batch:
-        """n images with the classes y [n, classes], one-hot, that they were made for; then the head begins anew."""
+        """`n` images with the classes y [n, classes], one-hot, that they were made for; the head then gets new weights."""
         classes = self.problem.classes
         labels = self.settings.inversion.labels(n, classes, self.runtime)
         images = [self._invert(part) for part in labels.split(self.settings.inversion.batch)]
         self._reset_head()
         return Batch(torch.cat(images), F.one_hot(labels, classes).float())
 
-    def on_student_batch(self, student: nn.Module, x: Tensor, answer: Tensor) -> None:
-        """One step of the head."""
-        with evaluating(student), torch.no_grad():  # rotated images are not to move the student's norms
+    def on_student_batch(self, student: nn.Module, x: Tensor, logits: Tensor) -> None:
+        """One step of the head, with the teacher's predictions as classes."""
+        with evaluating(student), torch.no_grad():  # in train mode rotated images would change the running statistics
             features = self._features(student, x)
-        self.runtime.minimize(self._head_loss(self.judge, features, answer.argmax(1)), self.optimizer)
+        self.runtime.minimize(self._head_loss(self.trainable_head, features, logits.argmax(1)), self.optimizer)
 
     def state(self) -> dict[str, Stateful]:
         return {"head": self.head, "made": self.made, **self.inverter.state()}
@@ -112,7 +119,7 @@ class CSDSynthesizer(Synthesizer):
         same_weights(self.head)
 
     def _invert(self, labels: Tensor) -> Tensor:
-        """Images in network units, the best iterate of the whole batch."""
+        """Invert one batch to images in network units, the best iterate of the batch."""
         settings, inputs, student = self.settings, self.problem.inputs, self.problem.student
         generator = settings.latent.fresh(inputs.shape, self.runtime)
         z = self.runtime.noise(len(labels), settings.latent.size).requires_grad_()
@@ -137,12 +144,12 @@ class CSDSynthesizer(Synthesizer):
         return best
 
     def _features(self, student: nn.Module, x: Tensor) -> Tensor:
-        """What enters the student's last layer for x turned by 0, 1, 2 and 3 quarters, [4 B, features]."""
-        with layer_inputs(student, self.layer) as inside:
+        """Input of the student's last layer for `x` rotated by 0, 1, 2 and 3 quarter turns, [4 B, features]."""
+        with layer_inputs(student, self.layer) as values:
             student(torch.cat([x.rot90(quarters, (2, 3)) for quarters in range(4)]))
-        return inside[self.layer].float()
+        return values[self.layer].float()
 
     def _head_loss(self, head: nn.Module, features: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of the head's unit-length answers to class and rotation together, 4 y + quarters."""
+        """Cross-entropy of the head's outputs, scaled to length 1, for class and rotation together, 4 y + quarters."""
         joint = torch.cat([4 * labels + quarters for quarters in range(4)])
         return F.cross_entropy(F.normalize(head(features), dim=1), joint)

@@ -1,7 +1,7 @@
-"""DDA: diverse diffusion augmentation (Li et al., ACM MM 2024, arXiv 2410.17606), around any other method.
+"""DDA: diverse diffusion augmentation (Li et al., ACM MM 2024, arXiv 2410.17606) of another method, its host.
 
-A diffusion model re-renders the images of a host into several variations each; those whose embedding drifts from their
-source's are dropped, and the others join the set with their source's target. The published code holds neither step.
+A diffusion model makes several variations of each image of the host. Variations whose embedding differs too much from that of
+their source are dropped; the others join the set with their source's target. The published code has neither step.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ from datafree.engine.look import Look, kd
 from datafree.engine.method import Method, Problem, Synthesizer
 from datafree.methods.common.diffusion.diffuser import Diffuser, Diffusion
 from datafree.methods.common.diffusion.embedded import Embedded
-from datafree.methods.common.diffusion.filter import Filter, Shown
+from datafree.methods.common.diffusion.filter import Filter, Preview
 from datafree.methods.common.diffusion.pretrained import Pretrained
 from datafree.methods.common.feature_match import FeatureMatch
 from datafree.methods.csd import CSD
@@ -37,44 +37,50 @@ class DDA(Method):
     host: Host = CSD()
     """The method whose images are varied."""
     bank: Annotated[PositiveInt, PerRun(), DryRun(16)] = 10_000
-    """Images of the host that are made first; the small diffusion model is trained on them."""
+    """Images that the host makes first; the small diffusion model is trained on them."""
     batch: Images = 200
-    """Images asked of the host at a time, and sources varied at a time."""
+    """Images that the host makes at a time, and sources varied at a time."""
     variations: NonNegativeInt = 4
-    """Variations of each source; 0: none, the host's images alone with DDA's loss."""
+    """Variations of each source; 0: only the host's images, with DDA's loss."""
     sources: Annotated[PositiveInt, PerRun()] = 10_000
-    """Images that are varied: first those of the bank, in their order, then fresh ones (ours)."""
+    """Images that are varied: first those of the bank, in their order, then new ones (ours)."""
     diffusion: Diffusion = Diffusion()
     """The diffusion model."""
-    omega: Annotated[float, DryRun(-1)] = Field(0.6, ge=-1, le=1)  # a model of two training steps varies nothing well
-    """Least cosine between the embeddings of source and variation for it to be kept (ours)."""
+    # A model of two training steps makes only poor variations, so a dry run keeps them all.
+    omega: Annotated[float, DryRun(-1)] = Field(0.6, ge=-1, le=1)
+    """Least cosine between the embeddings of a variation and its source for the variation to be kept (ours)."""
     clip: str = ""
-    """CLIP's image encoder, a folder or a hub name, for the embedding; empty: the teacher's penultimate feature (ours)."""
+    """CLIP image encoder for the embedding, a folder or a hub name; empty: the teacher's penultimate feature (ours)."""
     same_class: Annotated[bool, DryRun(False)] = False
     """Also drop variations that the teacher puts in another class than their source's target (ours)."""
     cross_entropy: NonNegativeFloat = 1.0
-    """Weight of the targets that the images were made for."""
+    """Weight of the cross-entropy with the targets that the images were made for."""
     features: NonNegativeFloat = 30.0
-    """Weight of the distance between the networks' last feature maps."""
+    """Weight of the distance between the last feature maps of student and teacher."""
     look: Look = Look(temperature=20.0, augment=Augmentation(crop=4, flip=True))
     """How the student sees the images."""
 
     @property
     def adversarial(self) -> bool:
-        """As the host."""
+        """Whether the host's images depend on the student."""
         return self.host.adversarial
 
     def start(self, problem: Problem, runtime: Runtime) -> "DDASynthesizer":
-        """Raises `ValueError` as the host does, and where the diffusion model cannot be had."""
+        """Start the host and DDA.
+
+        Raises:
+            ValueError: the host does not support the problem, or the diffusion model cannot be loaded.
+        """
         problem.refuse_other_tasks("dda")
         return DDASynthesizer(self, problem, runtime)
 
     def files(self) -> tuple[Path, ...]:
+        """The host's files, and the folders of pretrained models."""
         return (*self.host.files(), *(Path(name) for name in (self.diffusion.pipeline, self.clip) if name))
 
 
 class DDASynthesizer(Synthesizer):
-    """DDA at work: first the bank, then what is kept of its variations, then fresh images of the host with theirs."""
+    """DDA at work: first the bank, then the kept variations of the bank, then new images of the host with variations."""
 
     reads_targets = True
 
@@ -83,15 +89,15 @@ class DDASynthesizer(Synthesizer):
         self.settings = settings
         self.host = settings.host.start(problem, runtime)
         self.bank = Pool(problem.inputs, settings.bank, runtime.device, targets=True)
-        self.waiting = Queue(problem.inputs, runtime.device)
-        self.varied = Counter()  # sources so far
+        self.queue = Queue(problem.inputs, runtime.device)
+        self.varied = Counter()  # sources that have been varied
         self.diffuser: Diffuser | None = None
         if settings.variations:
             kind = Pretrained if settings.diffusion.pipeline else Embedded
             self.diffuser = kind(settings.diffusion, problem.inputs, runtime)
         clip = settings.clip if settings.variations else ""
         self.filter = Filter(problem, runtime, settings.omega, settings.same_class, clip)
-        self.shown = Shown()
+        self.preview = Preview()
         self.match = FeatureMatch(problem, runtime) if settings.features and problem.has_student else None
 
     def at(self, done: float) -> None:
@@ -101,7 +107,7 @@ class DDASynthesizer(Synthesizer):
         return self.host.restart()
 
     def preparation(self) -> tuple[int, int]:
-        """Batches of the bank, then slices of the diffusion model's training."""
+        """Each batch of the bank is a slice, then each slice of the diffusion model's training."""
         done, total = self.diffuser.training() if self.diffuser else (0, 0)
         batches = [-(-images // self.settings.batch) for images in (len(self.bank), self.settings.bank)]
         return batches[0] + done, batches[1] + total
@@ -110,74 +116,74 @@ class DDASynthesizer(Synthesizer):
         missing = self.settings.bank - len(self.bank)
         if missing:
             with self.runtime.timed("bank"):
-                fresh = self._fresh(min(missing, self.settings.batch))
-            self.bank.add(fresh)
-            self.waiting.add(fresh)
+                images = self._host_images(min(missing, self.settings.batch))
+            self.bank.add(images)
+            self.queue.add(images)
         elif self.diffuser:
             with self.runtime.timed("diffusion_training"):
                 self.diffuser.train(self.bank.pixels)
 
     def synthesize(self, n: int) -> Batch:
-        """n images, each with its target y [n, classes]. Raises `ValueError` where the filter keeps nothing."""
-        while len(self.waiting) < n:
-            self._add_more()
-        return self.waiting.take(n)
+        """`n` images, each with its target y [n, classes]. Raises `ValueError` if the filter keeps no variation."""
+        while len(self.queue) < n:
+            self._extend_queue()
+        return self.queue.take(n)
 
     def loss(self, student: nn.Module, batch: Batch) -> Tensor:
-        """Distillation, the targets' cross-entropy, and the distance of the last feature maps, on augmented images."""
+        """Knowledge distillation, cross-entropy with the targets, and distance of the last feature maps, augmented."""
         settings = self.settings
         x = settings.look(batch.x, self.runtime.random)
         if self.match:
-            answer, own, distance = self.match(student, x)
+            teacher_logits, student_logits, distance = self.match(student, x)
         else:
             with torch.no_grad():
-                answer = self.teacher.fast(x)
-            own, distance = student(x), None
-        self.host.on_student_batch(student, x, answer)
-        loss = kd(own, answer, settings.look.temperature)
+                teacher_logits = self.teacher.fast(x)
+            student_logits, distance = student(x), None
+        self.host.on_student_batch(student, x, teacher_logits)
+        loss = kd(student_logits, teacher_logits, settings.look.temperature)
         if settings.cross_entropy:
             assert batch.y is not None
-            loss = loss + settings.cross_entropy * F.cross_entropy(own.float(), batch.y)
+            loss = loss + settings.cross_entropy * F.cross_entropy(student_logits.float(), batch.y)
         return loss if distance is None else loss + settings.features * distance
 
     def state(self) -> dict[str, Stateful]:
-        parts: dict[str, Stateful] = {"bank": self.bank, "waiting": self.waiting, "varied": self.varied, "shown": self.shown}
+        parts: dict[str, Stateful] = {"bank": self.bank, "waiting": self.queue, "varied": self.varied, "shown": self.preview}
         parts |= {f"host.{name}": part for name, part in self.host.state().items()}
         parts |= {f"diffuser.{name}": part for name, part in self.diffuser.state().items()} if self.diffuser else {}
         return parts | ({"align": self.match.align} if self.match else {})
 
     def student_parameters(self) -> tuple[nn.Parameter, ...]:
-        """The align head's, beside the host's."""
+        """Those of the host, and the head that aligns the feature maps."""
         return (*self.host.student_parameters(), *(self.match.align.parameters() if self.match else ()))
 
     def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
         return self.host.optimizers()
 
     def pictures(self) -> dict[str, Tensor]:
-        """Some sources and their variations."""
-        return self.host.pictures() | ({"variations": self.shown.picture()} if self.shown.seen else {})
+        """The host's pictures, and the last sources with their variations."""
+        return self.host.pictures() | ({"variations": self.preview.picture()} if self.preview.images else {})
 
     def provenance(self) -> str:
         sources = [self.host.provenance(), self.diffuser.provenance if self.diffuser else "none"]
         sources += [f"pretrained filter: {self.settings.clip}"] if self.settings.clip and self.diffuser else []
         return "; ".join(source for source in sources if source != "none") or "none"
 
-    def _add_more(self) -> None:
-        """Let kept variations of the bank wait to be dealt, or else fresh images and theirs."""
+    def _extend_queue(self) -> None:
+        """Add the kept variations of the next sources to the queue; if the bank is used up, new images with theirs."""
         first, batch = self.varied.count, self.settings.batch
         due = min(batch, self.settings.sources - first) if self.diffuser else 0
         if due and first < len(self.bank):
             sources = self.bank.rows(slice(first, first + due))
         else:
-            sources = self._fresh(batch)
-            self.waiting.add(sources)
+            sources = self._host_images(batch)
+            self.queue.add(sources)
         if self.diffuser and due:
             assert sources.y is not None
-            self.waiting.add(self._variations(self.diffuser, sources.x[:due], sources.y[:due]))
+            self.queue.add(self._variations(self.diffuser, sources.x[:due], sources.y[:due]))
             self.varied.count += min(due, len(sources.x))
 
-    def _fresh(self, n: int) -> Batch:
-        """n images of the host, each with its target, or, where the host has none, with the teacher's choice."""
+    def _host_images(self, n: int) -> Batch:
+        """`n` images of the host, with its targets or, if it has none, with the teacher's predictions, one-hot."""
         x, y, _ = self.host.synthesize(n)
         if y is None:
             with torch.no_grad():
@@ -185,21 +191,24 @@ class DDASynthesizer(Synthesizer):
         return Batch(x, y)
 
     def _variations(self, diffuser: Diffuser, x: Tensor, y: Tensor) -> Batch:
-        """What the filter keeps of the variations of x [B, C, H, W], in network units, with their targets y [B, classes]."""
+        """The kept variations of x [B, C, H, W], network units, each with the target in y [B, classes] of its source.
+
+        Raises `ValueError` if the filter has kept none of many variations.
+        """
         inputs, k = self.problem.inputs, self.settings.variations
         images = inputs.to_float_pixels(x).clamp(0, 1)
         with self.runtime.timed("variation"):
             made = diffuser.vary(images.repeat_interleave(k, 0), self.settings.diffusion.strength)
             made = made.view(len(images), k, *inputs.shape)
             similarity, kept = self.filter(images, made, y)
-        self.shown.take(images, made, similarity, kept)
+        self.preview.update(images, made, similarity, kept)
         tried = self.runtime.counters.variations
         if not self.runtime.counters.kept and (
             tried >= MAX_TRIES_WITHOUT_A_KEEP or self.varied.count + len(images) >= self.settings.sources
         ):
             raise ValueError(
-                f"The filter kept none of {tried} variations: omega is {self.settings.omega}, and "
-                f"the largest cosine of the last ones {similarity.max():.2f}; lower --method.omega or "
-                "--method.diffusion.strength, and leave --method.same-class out."
+                f"The filter kept none of {tried} variations: omega is {self.settings.omega}, and the largest cosine of the "
+                f"last ones is {similarity.max():.2f}; lower --method.omega or --method.diffusion.strength, or leave out "
+                "--method.same-class."
             )
         return Batch(inputs.to_network(made[kept]), y[:, None].expand(-1, k, -1)[kept])

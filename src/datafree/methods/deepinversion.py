@@ -1,8 +1,8 @@
-"""DeepInversion (Yin et al., CVPR 2020, arXiv 1912.08795): images that the teacher is sure of, with its own statistics.
+"""DeepInversion (Yin et al., CVPR 2020, arXiv 1912.08795): images with a chosen class and the statistics of the real data.
 
-Noise is optimised until the teacher answers with a chosen class and every batch-norm layer sees the mean and variance that
-it has of the real data; a prior keeps neighbouring pixels alike. Adaptive DeepInversion adds a term for images on which the
-student does not yet agree.
+Noise is optimised: the teacher should predict the chosen class, and the input of every batch norm should have its running mean
+and variance. A prior keeps neighbouring pixels similar. Adaptive DeepInversion adds a term for images on which the student
+disagrees with the teacher.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from datafree.methods.common.losses import jensen_shannon, total_variation
 
 
 class DeepInversion(Method):
-    """Settings of DeepInversion; defaults are those of its code for CIFAR-10 ("parameters from the paper")."""
+    """Settings of DeepInversion; the defaults are those of its code for CIFAR-10 ("parameters from the paper")."""
 
     name: Literal["deepinversion"] = "deepinversion"
     inversion: Inversion = Inversion(batch=256, steps=2000, lr=0.05, betas=(0.9, 0.999), statistics=10.0)
@@ -34,21 +34,25 @@ class DeepInversion(Method):
     l2: NonNegativeFloat = 0.0
     """Weight of the images' L2 norm."""
     roll: NonNegativeInt = 2
-    """Most shift of the batch, in pixels and round the edges, drawn anew each step."""
+    """Largest random shift of the batch in each step, in pixels, with wrap-around at the edges."""
     adaptive: NonNegativeFloat = 0.0
-    """Weight of the student's disagreement (Adaptive DeepInversion); 0: images need no student."""
+    """Weight of the student's disagreement with the teacher (Adaptive DeepInversion); 0: images need no student."""
     adaptive_temperature: PositiveFloat = 3.0
-    """Softens both networks' answers in that term."""
+    """Divides the logits of both networks in that term."""
     look: Look = Look(temperature=4.0, augment=Augmentation(crop=4, flip=True))
     """How the student sees the images (ours)."""
 
     @property
     def adversarial(self) -> bool:
-        """Only the adaptive term looks at the student."""
+        """Whether the adaptive term, the only one that uses the student, has a weight."""
         return self.adaptive > 0
 
     def start(self, problem: Problem, runtime: Runtime) -> "DeepInversionSynthesizer":
-        """Raises `ValueError` for a teacher without batch norms that keep statistics."""
+        """Start DeepInversion.
+
+        Raises:
+            ValueError: the statistics have a weight, and the teacher has no batch norms with running statistics.
+        """
         problem.refuse_other_tasks("deepinversion")
         return DeepInversionSynthesizer(self, problem, runtime)
 
@@ -64,7 +68,7 @@ class DeepInversionSynthesizer(Synthesizer):
             problem.norms("deepinversion")
 
     def synthesize(self, n: int) -> Batch:
-        """n images with the classes y [n, classes], one-hot, that they were made for, each equally often."""
+        """`n` images with the classes y [n, classes], one-hot, that they were made for, each class equally often."""
         labels = torch.arange(n, device=self.runtime.device) % self.problem.classes
         images = [self._invert(part) for part in labels.split(self.settings.inversion.batch)]
         return Batch(torch.cat(images), F.one_hot(labels, self.problem.classes).float())
@@ -74,7 +78,7 @@ class DeepInversionSynthesizer(Synthesizer):
         return self.inverter.state()
 
     def _invert(self, labels: Tensor) -> Tensor:
-        """Images in network units, the best iterate of the whole batch."""
+        """Invert one batch to images in network units, the best iterate of the batch."""
         inputs = self.problem.inputs
         x = self.runtime.noise(len(labels), *inputs.shape).requires_grad_()
         low, high = (inputs.to_network(torch.full((1, *inputs.shape), v, device=x.device)) for v in (0.0, 1.0))
@@ -84,11 +88,11 @@ class DeepInversionSynthesizer(Synthesizer):
             lambda logits: F.cross_entropy(logits, labels),
             self._terms,
             view=lambda images: random_roll(images, self.settings.roll, self.runtime.random),
-            after=lambda: x.clamp_(low, high),  # ours: what is kept in 8 bits could not be kept otherwise
+            after=lambda: x.clamp_(low, high),  # ours: the pool keeps 8-bit pixels, which have this range
         )
 
     def _terms(self, images: Tensor, view: Tensor, logits: Tensor) -> Iterator[Tensor]:
-        """The priors (section 3.2) and the student's agreement (section 3.3), each a scalar."""
+        """The image priors (section 3.2) and the student's agreement (section 3.3), each a scalar."""
         settings = self.settings
         if settings.total_variation:
             yield settings.total_variation * total_variation(view)
@@ -96,5 +100,5 @@ class DeepInversionSynthesizer(Synthesizer):
             yield settings.l2 * torch.linalg.vector_norm(view)
         if settings.adaptive:
             with self.runtime.autocast():
-                own = self.problem.student(view)
-            yield settings.adaptive * (1 - jensen_shannon(own, logits, settings.adaptive_temperature))
+                student_logits = self.problem.student(view)
+            yield settings.adaptive * (1 - jensen_shannon(student_logits, logits, settings.adaptive_temperature))

@@ -1,8 +1,8 @@
 """DFAD: data-free adversarial distillation (Fang et al., arXiv 1912.11006).
 
-A generator and the student play a min-max game around the frozen teacher: the generator raises the gap between the two
-networks' logits, the student lowers it on fresh fakes. No real data, no labels, no class priors; no batch-norm statistics
-either, unless asked for.
+A generator and the student play a min-max game: the generator raises the gap between the logits of student and frozen teacher,
+the student lowers it on new images of the generator (fakes). It needs no real data, labels or class priors, and uses
+batch-norm statistics only if `statistics` has a weight.
 """
 
 import contextlib
@@ -25,13 +25,13 @@ from datafree.networks.taps import norm_statistics
 
 
 class DFAD(Method):
-    """Settings of DFAD; the defaults are the CIFAR ones of the authors' code."""
+    """Settings of DFAD; the defaults are those of the authors' code for CIFAR."""
 
     name: Literal["dfad"] = "dfad"
     latent: Latent = Latent(size=256, generator="upsample", width=128)
-    """The generator: the paper's are upsample, 128 wide, for 32x32, and dcgan, 64 wide, for 128x128."""
+    """The noise and the generator; the paper's are upsample, 128 wide, for 32x32, and dcgan, 64 wide, for 128x128."""
     batch: Images = 256
-    """Images in one pass of the generator, whose batch norm sees them together."""
+    """Images in one pass of the generator; its batch norms use the statistics of such a batch."""
     lr: PositiveFloat = 1e-3
     """Learning rate of the generator's Adam."""
     generator_steps: PositiveInt = 1
@@ -39,20 +39,24 @@ class DFAD(Method):
     objective: Literal["gap", "log-gap"] = "gap"
     """What the generator raises: the gap, or log(1 + gap), the paper's choice for segmentation."""
     student_eval_in_generator_step: bool = False
-    """Keep the student's batch norm still while the generator learns; the authors' code lets it move."""
+    """Put the student in eval mode for the generator's step; in the authors' code that step changes the running statistics
+    of the student's batch norms."""
     statistics: NonNegativeFloat = 0.0
-    """Weight of the distance, layer by layer in shares, between the fakes' statistics and the teacher's running
-    ones. Not DFAD's: the term is that of Choi et al. (arXiv 2005.04136), its measure DeepInversion's made scale-free."""
+    """Weight of the distance between the statistics of the fakes and the running ones of the teacher, as a share of the latter
+    in each layer. Not part of DFAD: the term is that of Choi et al. (arXiv 2005.04136), the distance that of DeepInversion,
+    made scale-free."""
 
     @property
     def adversarial(self) -> bool:
-        """The generator looks for inputs on which this student fails."""
+        """Whether images depend on the student: the generator searches for inputs on which it fails."""
         return True
 
     def start(self, problem: Problem, runtime: Runtime) -> "DFADSynthesizer":
-        """Begin with a fresh generator.
+        """Start DFAD with a new generator.
 
-        Raises `ValueError` for a task or an image size that it does not serve, and for statistics of a teacher without norms.
+        Raises:
+            ValueError: the task is not supported, the generator cannot make such sides, or `statistics` has a weight and the
+                teacher has no batch norms with running statistics.
         """
         problem.refuse_other_tasks("dfad", "segmentation")
         if self.statistics:
@@ -61,7 +65,7 @@ class DFAD(Method):
 
 
 class DFADSynthesizer(Synthesizer):
-    """DFAD at work: a generator that looks for inputs on which student and teacher differ."""
+    """DFAD at work, with a generator that searches for inputs on which student and teacher differ."""
 
     def __init__(self, settings: DFAD, problem: Problem, runtime: Runtime):
         super().__init__(problem, runtime)
@@ -70,18 +74,18 @@ class DFADSynthesizer(Synthesizer):
         self.student = runtime.compiled(problem.student)
 
     def synthesize(self, n: int) -> Batch:
-        """Move the generator up the gap, then n fresh fakes from new noise."""
-        # The authors' code takes the student's steps first, then the generator's; opening the round with the
-        # generator's step is the same cycle, begun one step earlier.
+        """Train the generator to raise the gap, then return `n` fakes from new noise."""
+        # The authors' code takes the student's steps before the generator's. Here a round starts with the generator's, which
+        # is the same cycle started at its other half.
         for _ in range(self.settings.generator_steps):
-            self._ascend()
+            self._step_generator()
         return Batch(self.fakes.fresh(n))
 
     def loss(self, student: nn.Module, batch: Batch) -> Tensor:
-        """The gap on these fakes: mean |S(x) - T(x)| of raw logits."""
+        """The gap on the fakes of `batch`: mean |S(x) - T(x)| of raw logits."""
         with torch.no_grad():
-            target = self.teacher.fast(batch.x)
-        return logit_gap(student(batch.x), target)
+            logits = self.teacher.fast(batch.x)
+        return logit_gap(student(batch.x), logits)
 
     def restart(self) -> bool:
         self.fakes.restart()
@@ -93,18 +97,18 @@ class DFADSynthesizer(Synthesizer):
     def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
         return (self.fakes.optimizer,)
 
-    def _ascend(self) -> None:
-        """One Adam step on the generator against the gap; the gradient flows through both networks into the fakes."""
+    def _step_generator(self) -> None:
+        """One Adam step of the generator that raises the gap; the gradient flows through both networks to the fakes."""
         settings, student = self.settings, self.problem.student
-        teacher = self.teacher if settings.statistics else self.teacher.fast  # the faster one has no norms to read
-        still = evaluating(student) if settings.student_eval_in_generator_step else contextlib.nullcontext()
+        teacher = self.teacher if settings.statistics else self.teacher.fast  # the fast one has no batch norms to read
+        student_mode = evaluating(student) if settings.student_eval_in_generator_step else contextlib.nullcontext()
         reading = norm_statistics(self.teacher.network, settings.statistics > 0)
-        with frozen(student), still, reading as seen, self.runtime.autocast():
+        with frozen(student), student_mode, reading as statistics, self.runtime.autocast():
             x = self.fakes.learned(self.fakes.noise())
             gap = logit_gap(self.student(x), teacher(x))
         loss = -torch.log1p(gap) if settings.objective == "log-gap" else -gap
-        if seen:
-            distance = statistics_distance(seen.values(), scale_free=True)
+        if statistics:
+            distance = statistics_distance(statistics.values(), scale_free=True)
             loss = loss + settings.statistics * distance
             self.runtime.note("statistics_distance", distance)
         self.runtime.minimize(loss, self.fakes.optimizer)

@@ -1,4 +1,4 @@
-"""What networks make of an image on the way to their answer: its embedding, and the last feature maps."""
+"""Features inside the networks: the teacher's embedding of an image, and the distance of the last feature maps."""
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from datafree.networks.teacher import Teacher
 
 
 class Embedding:
-    """The teacher's penultimate feature [B, features] of x [B, C, H, W]: what enters its last layer, mean over positions."""
+    """The teacher's penultimate features: the input of its last layer, averaged over positions."""
 
     def __init__(self, problem: Problem, runtime: Runtime):
         self.teacher = problem.teacher
@@ -22,17 +22,18 @@ class Embedding:
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The features, and the answers [B, classes]."""
-        with layer_inputs(self.teacher.network, self.layer) as inside:
-            answer = self.teacher(x)
-        return channel_means(inside[self.layer]), answer
+        """Features [B, features] and logits [B, classes] of x [B, C, H, W], network units."""
+        with layer_inputs(self.teacher.network, self.layer) as values:
+            logits = self.teacher(x)
+        return channel_means(values[self.layer]), logits
 
 
 class FeatureMatch:
-    """Mean squared distance between the student's last feature maps, through a head, and the teacher's.
+    """Mean squared distance between the student's last feature maps, passed through a head, and those of the teacher.
 
-    The head is 1x1, norm, ReLU, 3x3, norm, ReLU, 1x1, of twice the teacher's channels (DDA, arXiv 2410.17606, its code). Maps
-    of another size are pooled to the teacher's.
+    The head is 1x1, norm, ReLU, 3x3, norm, ReLU, 1x1, with twice the teacher's channels (the code of DDA, arXiv 2410.17606).
+    Student maps of another size are pooled to the teacher's. Raises `ValueError` if a network has no feature maps, or if the
+    run uses torch.compile.
     """
 
     def __init__(self, problem: Problem, runtime: Runtime):
@@ -40,22 +41,22 @@ class FeatureMatch:
         x = runtime.noise(2, *problem.inputs.shape)
         runtime.refuse_compiled("The feature term")
         with evaluating(problem.student):
-            self.own, inside = last_maps(problem.student, x)
-        self.theirs, outside = last_maps(self.teacher.network, x)
-        width = 2 * outside
+            self.student_layer, student_channels = last_maps(problem.student, x)
+        self.teacher_layer, teacher_channels = last_maps(self.teacher.network, x)
+        width = 2 * teacher_channels
         self.align = nn.Sequential(
-            *(nn.Conv2d(inside, width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)),
+            *(nn.Conv2d(student_channels, width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)),
             *(nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)),
-            nn.Conv2d(width, outside, 1),
+            nn.Conv2d(width, teacher_channels, 1),
         ).to(runtime.device)
-        self.aligned = parallel(self.align)
+        self.trainable_align = parallel(self.align)
 
     def __call__(self, student: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The teacher's answer and the student's, both [B, classes], and the distance, a scalar in fp32."""
-        with torch.no_grad(), layer_outputs(self.teacher.network, self.theirs) as theirs:
-            answer = self.teacher(x)
-        with layer_outputs(student, self.own) as own:
-            guess = student(x)
-        target = theirs[self.theirs]
-        maps = F.adaptive_avg_pool2d(own[self.own], (target.shape[2], target.shape[3]))
-        return answer, guess, F.mse_loss(self.aligned(maps).float(), target.float())
+        """Logits of teacher and student for x, [B, classes] each, and the distance, a scalar in fp32."""
+        with torch.no_grad(), layer_outputs(self.teacher.network, self.teacher_layer) as outputs:
+            teacher_logits = self.teacher(x)
+        target = outputs[self.teacher_layer]
+        with layer_outputs(student, self.student_layer) as outputs:
+            student_logits = student(x)
+        maps = F.adaptive_avg_pool2d(outputs[self.student_layer], (target.shape[2], target.shape[3]))
+        return teacher_logits, student_logits, F.mse_loss(self.trainable_align(maps).float(), target.float())

@@ -1,4 +1,4 @@
-"""Generators: noise z [B, latent] to inputs [B, C, H, W] in network units or pixels; `GENERATORS` names them."""
+"""Generators, by name: from noise z [B, latent] to images [B, C, H, W], network units or [0, 1] pixels."""
 
 import math
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from datafree.core.spec import Shape
 
 
 class Doubling(nn.Conv2d):
-    """Nearest x2 upsampling and a 3x3 convolution with padding 1, in one pass.
+    """Nearest-neighbour upsampling by 2 and a 3x3 convolution with padding 1, computed as one operation.
 
-    The pair equals one transposed 4x4 convolution of stride 2 and padding 1, whose kernel is the flipped 3x3 kernel spread
-    over a 2x2 box: the same function and gradients up to rounding, on a quarter of the positions. The weight stays the
-    3x3 kernel, with `nn.Conv2d`'s default initialisation.
+    The two equal one transposed 4x4 convolution with stride 2 and padding 1, whose kernel is the flipped 3x3 kernel convolved
+    with a 2x2 box: outputs and gradients are the same up to rounding, from a quarter of the positions. The weight is the 3x3
+    kernel, with the default initialisation of `nn.Conv2d`.
     """
 
     def __init__(self, inside: int, outside: int):
@@ -35,7 +35,7 @@ class Doubling(nn.Conv2d):
 
 
 class UpsampleGenerator(nn.Module):
-    """DFAD's generator A: two doublings from a quarter of the size.
+    """Generator A of DFAD: it doubles the sides twice, from a quarter of the size.
 
     The output passes a batch norm without weights, so it lives in the teacher's normalised space whatever the teacher's
     mean and std are; with `affine` that norm has weights and no tanh before it, so mean and scale are learned, as in ZSKT
@@ -45,14 +45,14 @@ class UpsampleGenerator(nn.Module):
 
     def __init__(self, shape: Shape, latent: int, width: int = 128, pixels: bool = False, affine: bool = False):
         super().__init__()
-        channels, height, wide = shape
-        if height % 4 or wide % 4:
+        channels, rows, columns = shape
+        if rows % 4 or columns % 4:
             raise ValueError(
                 f"The upsample generator doubles twice, "
-                f"so {height}x{wide} must be multiples of 4; pass --inputs with such sides."
+                f"so {rows}x{columns} must be multiples of 4; pass --inputs with such sides."
             )
         plain = (nn.BatchNorm2d(channels),) if affine else (nn.Tanh(), nn.BatchNorm2d(channels, affine=False))
-        self.base = (width, height // 4, wide // 4)
+        self.base = (width, rows // 4, columns // 4)
         self.project = nn.Linear(latent, width * self.base[1] * self.base[2])
         self.layers = nn.Sequential(
             nn.BatchNorm2d(width),
@@ -71,23 +71,23 @@ class UpsampleGenerator(nn.Module):
 
 
 class DCGANGenerator(nn.Module):
-    """DFAD's generator B (after DCGAN, arXiv 1511.06434): four transposed convolutions from a sixteenth of the size.
+    """Generator B of DFAD (after DCGAN, arXiv 1511.06434): four transposed convolutions from a sixteenth of the size.
 
-    The output is a tanh, so it matches inputs scaled with mean and std 0.5; with `pixels` a sigmoid, so [0, 1] pixels.
-    `width` is the channels of the last transposed convolution (64 in the paper's code). Raises `ValueError` for sides that are
-    not multiples of 16.
+    The output passes a tanh, which fits inputs scaled with mean and std 0.5; with `pixels` it passes a sigmoid and is in
+    [0, 1]. `width` is the number of channels of the last transposed convolution (64 in the paper's code). Raises `ValueError`
+    for sides that are not multiples of 16.
     """
 
     def __init__(self, shape: Shape, latent: int, width: int = 64, pixels: bool = False):
         super().__init__()
-        channels, height, wide = shape
-        if height % 16 or wide % 16:
+        channels, rows, columns = shape
+        if rows % 16 or columns % 16:
             raise ValueError(
-                f"The dcgan generator doubles four times, so {height}x{wide} must be multiples of 16; "
+                f"The dcgan generator doubles four times, so {rows}x{columns} must be multiples of 16; "
                 "pass --inputs with such sides, or --method.latent.generator upsample."
             )
         widths = [8 * width, 4 * width, 2 * width, width, width]
-        self.base = (widths[0], height // 16, wide // 16)
+        self.base = (widths[0], rows // 16, columns // 16)
         self.project = nn.Linear(latent, widths[0] * self.base[1] * self.base[2])
         layers: list[nn.Module] = [nn.BatchNorm2d(widths[0])]
         for a, b in pairwise(widths):
@@ -97,14 +97,14 @@ class DCGANGenerator(nn.Module):
                 nn.LeakyReLU(0.2, inplace=True),
             ]
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, channels, 3, padding=1), nn.Sigmoid() if pixels else nn.Tanh())
-        dcgan_start(self)
+        init_dcgan(self)
 
     def forward(self, z: Tensor) -> Tensor:
         return _through(self.layers, self.project(z).view(-1, *self.base))
 
 
-def dcgan_start(network: nn.Module, generator: torch.Generator | None = None) -> nn.Module:
-    """`network` with DCGAN's first weights, in place: N(0, 0.02), norms' N(1, 0.02), biases nil."""
+def init_dcgan(network: nn.Module, generator: torch.Generator | None = None) -> nn.Module:
+    """`network` with the initial weights of DCGAN, in place: N(0, 0.02), for batch norms N(1, 0.02); biases are 0."""
     for layer in network.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d) and layer.weight is not None:
             mean = 1.0 if isinstance(layer, nn.BatchNorm2d) else 0.0
@@ -128,7 +128,7 @@ def plain_start(network: nn.Module, generator: torch.Generator) -> nn.Module:
 
 
 def _through(layers: nn.Sequential, x: Tensor) -> Tensor:
-    # The layout of the first feature map decides that of all that follow; channels last is about twice as fast.
+    # Later feature maps take the layout of the first one; channels-last is about twice as fast.
     return layers(x.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
 
 
@@ -140,7 +140,7 @@ GENERATORS: dict[str, Callable[[Shape, int, int, bool], nn.Module]] = {
 
 
 class Latent(Settings):
-    """The noise, and the generator that makes images of it."""
+    """The noise z, and the generator that turns it into images."""
 
     size: PositiveInt = 256
     """Size of the noise z, numbers."""
@@ -151,14 +151,17 @@ class Latent(Settings):
     """Channels of the generator's widest (upsample) or last (dcgan) convolutions."""
 
     def build(self, shape: Shape, runtime: Runtime, pixels: bool = False) -> nn.Module:
-        """A generator of inputs of that shape, in train mode, with torch's own first weights; with `pixels` of [0, 1] pixels.
+        """A generator of images (C, H, W) in network units, or with `pixels` in [0, 1], for training, initialised by torch.
 
         Raises `ValueError` for sides that it cannot make.
         """
-        made = GENERATORS[self.generator](shape, self.size, self.width, pixels)
-        return fastest_layout(made.to(runtime.device)).train()
+        network = GENERATORS[self.generator](shape, self.size, self.width, pixels)
+        return fastest_layout(network.to(runtime.device)).train()
 
     def fresh(self, shape: Shape, runtime: Runtime) -> nn.Module:
-        """A generator of [0, 1] pixels for one batch, its first weights DCGAN's, drawn from the run's own random numbers."""
-        made = GENERATORS[self.generator](shape, self.size, self.width, True).to(runtime.device)
-        return fastest_layout(dcgan_start(made, runtime.random)).train()
+        """A generator of [0, 1] pixels for one batch, initialised as DCGAN from the run's random numbers.
+
+        Raises `ValueError` for sides that it cannot make.
+        """
+        network = GENERATORS[self.generator](shape, self.size, self.width, True).to(runtime.device)
+        return fastest_layout(init_dcgan(network, runtime.random)).train()

@@ -1,4 +1,4 @@
-"""Gradient descent on images until the teacher answers as asked: the loop that every inversion shares."""
+"""Inversion: gradient descent on images until the teacher predicts their targets. All methods share this loop."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -20,20 +20,20 @@ from datafree.networks.taps import NormStatistics, norm_statistics
 
 
 class Inversion(Settings):
-    """How images are optimised, and what pulls them: Adam, the class, and the batch norms' statistics."""
+    """How images are optimised: Adam on the loss of their targets and of the teacher's batch-norm statistics."""
 
     batch: Images = 200
-    """Images inverted together: their common statistics are what is matched."""
+    """Images inverted together; statistics are matched over such a batch."""
     steps: Steps = 200
-    """Adam steps a batch."""
+    """Adam steps for each batch."""
     lr: PositiveFloat = 1e-3
-    """Learning rate of what is optimised: the images themselves, or a generator and its noise."""
+    """Learning rate of the images, or of a generator and its noise."""
     betas: tuple[float, float] = (0.5, 0.999)
     """Adam's two decay rates."""
     patience: NonNegativeInt = 0
-    """Stop a batch when its least loss has fallen by less than a thousandth over this many steps; 0: never."""
+    """Stop a batch if its least loss falls by less than a thousandth over this many steps; 0: never."""
     cross_entropy: NonNegativeFloat = 1.0
-    """Weight of the class, or of the soft target, that an image is made for."""
+    """Weight of the loss for the class, or the soft target, that an image is made for."""
     statistics: NonNegativeFloat = 1.0
     """Weight of the distance between the batch's statistics and the running ones of the teacher's batch norms."""
     scale_free: bool = False
@@ -53,14 +53,14 @@ class Inversion(Settings):
         return first[torch.arange(n, device=runtime.device) % classes][rows]
 
 
-Render = Callable[[], Tensor]  # the images [B, C, H, W] as the leaves now make them, in network units
-Match = Callable[[Tensor], Tensor]  # of the teacher's logits: one value an image [B], or one for all (a scalar)
-Terms = Callable[[Tensor, Tensor, Tensor], Iterable[Tensor]]  # of images, their view, the logits: like `Match`, to be added
+Render = Callable[[], Tensor]  # returns the current images [B, C, H, W], network units
+Match = Callable[[Tensor], Tensor]  # from the teacher's logits to a loss: one value an image [B], or a scalar
+Terms = Callable[[Tensor, Tensor, Tensor], Iterable[Tensor]]  # from images, their view and logits to more losses, as `Match`
 
 
 @final
 class Inverter:
-    """Runs inversions by one group of settings. A method says what is optimised, what is matched, and its own terms."""
+    """Runs inversions with one group of settings; a method gives the tensors to optimise, the loss and further terms."""
 
     def __init__(self, settings: Inversion, problem: Problem, runtime: Runtime):
         self.settings, self.problem, self.runtime = settings, problem, runtime
@@ -87,18 +87,18 @@ class Inverter:
         hold that step's gradients. The student is in eval mode meanwhile and gets no gradients.
         """
         student, settings = self.problem.student, self.settings
-        answer = teacher or self.problem.teacher
+        predict = teacher or self.problem.teacher
 
         def loss(images: Tensor) -> Tensor:
-            seen = view(images)
+            viewed = view(images)
             with norm_statistics(self.problem.teacher.network, settings.statistics > 0) as norms, self.runtime.autocast():
-                logits = answer(seen)
+                logits = predict(viewed)
             value = torch.zeros((), device=images.device)
             if settings.cross_entropy:
                 value = settings.cross_entropy * match(logits.float())
             if settings.statistics:
                 value = value + settings.statistics * statistics_distance(self.history.joined(norms), settings.scale_free)
-            for term in terms(images, seen, logits):
+            for term in terms(images, viewed, logits):
                 value = value + term
             return value.view(-1)
 
@@ -161,7 +161,7 @@ def descend(
     steps: int,
     after: Callable[[], object] = lambda: None,
 ) -> tuple[Tensor, Tensor]:
-    """Adam on `leaves`; the best images seen, [B, C, H, W], and their losses, [B] or [1]. Nothing waits for the device."""
+    """Run Adam on `leaves`; returns the best images, [B, C, H, W], and their losses, [B] or [1], without device waits."""
     optimizer = torch.optim.Adam(leaves, settings.lr, settings.betas, fused=True)
     plateau, best, least = Plateau(settings.patience), None, None
     for _ in range(steps):
@@ -174,7 +174,7 @@ def descend(
             better = value < least
             least = torch.where(better, value, least)
             best = torch.where(better.view(-1, 1, 1, 1), x, best)
-        runtime.minimize(value.sum(), optimizer)  # a sum: an image does not depend on its batch
+        runtime.minimize(value.sum(), optimizer)  # a sum, so that an image's gradient does not depend on the batch size
         with torch.no_grad():
             after()
         if plateau.update(least.mean()):
@@ -185,10 +185,10 @@ def descend(
 
 
 class Plateau:
-    """Tells whether a loss has stopped falling, one check late, so that the device is not waited for.
+    """Detects that a loss has stopped falling, one check late, so that nothing waits for the device.
 
-    By hand, since torch's ReduceLROnPlateau reads its loss at once. A check is made every `patience` updates; flat means a
-    fall by less than `tolerance` of the loss's size since the last.
+    torch's ReduceLROnPlateau would wait, since it reads the loss at once. A check is made every `patience` updates; it is flat
+    if the loss has fallen by less than the share `tolerance` since the check before.
     """
 
     def __init__(self, patience: int, tolerance: float = 1e-3):
@@ -198,23 +198,23 @@ class Plateau:
         self._pending: tuple[Tensor, torch.cuda.Event | None] | None = None
 
     def update(self, loss: Tensor) -> bool:
-        """Take the scalar `loss` into account; True where the two checks before this one were flat."""
+        """Add the scalar `loss`; returns whether the loss did not fall between the two checks before this one."""
         self._updates += 1
         if not self.patience or self._updates % self.patience:
             return False
-        # Statistics of the global batch need every process in every step, so all must stop together.
-        answer, self._pending = self._pending, _sent(mean_over_ranks(loss.detach()))
-        if answer is None:
+        # All processes must stop in the same step, since the statistics of the whole batch need each of them.
+        previous, self._pending = self._pending, _copy_to_cpu(mean_over_ranks(loss.detach()))
+        if previous is None:
             return False
-        value, event = answer
+        value, event = previous
         if event is not None:
-            event.synchronize()  # recorded `patience` steps ago, so long past
+            event.synchronize()  # recorded `patience` steps ago, so this does not wait
         last, self._last = self._last, float(value)
         return last is not None and last - self._last < self.tolerance * max(abs(last), 1e-12)
 
 
-def _sent(value: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
-    """A copy of `value` on its way to the CPU, and the event that tells when it is there."""
+def _copy_to_cpu(value: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
+    """Start a copy of `value` to the CPU; returns the copy and, on a GPU, the event at which it is complete."""
     if value.device.type != "cuda":
         return value.clone(), None
     copied, event = value.to("cpu", non_blocking=True), torch.cuda.Event()

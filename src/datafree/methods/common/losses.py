@@ -1,4 +1,4 @@
-"""Pure losses. The class axis is dim 1, so images [B, K] and segmentations [B, K, H, W] share each formula."""
+"""Loss functions. The class axis is dim 1, so each serves logits [B, classes] and [B, classes, H, W]."""
 
 import math
 from collections.abc import Iterable
@@ -12,15 +12,15 @@ from datafree.networks.taps import NormStatistics
 
 
 def logit_gap(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean absolute difference of raw logits over every element (DFAD, arXiv 1912.11006, and its code), in fp32."""
+    """Mean absolute difference of raw logits over all elements (DFAD, arXiv 1912.11006, and its code), in fp32."""
     return (student.float() - teacher.float()).abs().mean()
 
 
 def statistics_distance(statistics: Iterable[NormStatistics], scale_free: bool = False) -> Tensor:
-    """Sum over layers of |mean - running mean|_2 + |variance - running variance|_2.
+    """Sum over layers of |mean - running mean|_2 + |variance - running variance|_2, a scalar.
 
     The feature distribution regularization of DeepInversion (arXiv 1912.08795, section 3.2). `scale_free` divides the first
-    by |running deviation|_2 and the second by |running variance|_2, so that a layer counts the same whatever its scale.
+    by |running deviation|_2 and the second by |running variance|_2, so that a layer's scale does not matter.
     """
     norm = torch.linalg.vector_norm
     parts: list[Tensor] = []
@@ -33,9 +33,9 @@ def statistics_distance(statistics: Iterable[NormStatistics], scale_free: bool =
 
 
 def total_variation(x: Tensor) -> Tensor:
-    """Sum of the L2 norms of x [B, C, H, W] less itself a pixel to the right, below, and along both diagonals.
+    """Sum of the L2 norms of the differences between neighbouring pixels of x [B, C, H, W] in four directions, a scalar.
 
-    The image prior of DeepInversion (arXiv 1912.08795) as in its code.
+    The directions are right, below and both diagonals. The image prior of DeepInversion (arXiv 1912.08795), as in its code.
     """
     right, below = x[..., :, 1:] - x[..., :, :-1], x[..., 1:, :] - x[..., :-1, :]
     falling, rising = x[..., 1:, 1:] - x[..., :-1, :-1], x[..., 1:, :-1] - x[..., :-1, 1:]
@@ -43,9 +43,9 @@ def total_variation(x: Tensor) -> Tensor:
 
 
 def jensen_shannon(one: Tensor, other: Tensor, temperature: float) -> Tensor:
-    """Jensen-Shannon divergence of softened logits with the classes in dim 1, in nats; mean over batch and positions.
+    """Jensen-Shannon divergence of two logits divided by `temperature`, nats, at most log 2; mean over batch and positions.
 
-    At most log 2. Adaptive DeepInversion (arXiv 1912.08795, section 3.3) rewards images where it is large.
+    Adaptive DeepInversion (arXiv 1912.08795, section 3.3) prefers images for which it is large.
     """
     log_p, log_q = (F.log_softmax(logits.float() / temperature, dim=1) for logits in (one, other))
     log_m = torch.logaddexp(log_p, log_q) - math.log(2)
@@ -54,9 +54,9 @@ def jensen_shannon(one: Tensor, other: Tensor, temperature: float) -> Tensor:
 
 
 def agreed_divergence(student: Tensor, teacher: Tensor) -> Tensor:
-    """KL(teacher || student) of raw logits where both choose the same class, 0 elsewhere; mean over batch and positions.
+    """KL(teacher || student) of raw logits where both predict the same class, else 0, nats; mean over batch and positions.
 
-    The decision adversary of CMI (arXiv 2105.08584) is its negative.
+    Its negative is the decision adversary of CMI (arXiv 2105.08584).
     """
     log_q, log_p = F.log_softmax(student.float(), dim=1), F.log_softmax(teacher.float(), dim=1)
     agreed = student.argmax(dim=1) == teacher.argmax(dim=1)
@@ -64,9 +64,9 @@ def agreed_divergence(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy of softened logits against soft targets, one value an example [B], in fp32.
+    """Cross-entropy of logits divided by `temperature` with soft targets, nats, one value an image [B], in fp32.
 
-    `targets` are probabilities with the classes in dim 1 (what ZSKD, arXiv 1905.08114, inverts by).
+    `targets` [B, classes] are probabilities. The loss with which ZSKD (arXiv 1905.08114) inverts.
     """
     log_q = F.log_softmax(logits.float() / temperature, dim=1)
     return -(targets * log_q).sum(dim=1)

@@ -1,25 +1,25 @@
-"""Random pictures that an inversion can start from, made of nothing but seeded random numbers."""
+"""Random images that an inversion starts from, made only from seeded random numbers."""
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from datafree.core.runtime import Runtime
 
-OCTAVES = (8, 4, 2, 1)  # pixels between two random values, coarse to fine
-CONTRAST = 1.5  # how fast a cloud fades at its edge, per deviation of the field
-DARKEST = 2.0  # highest level that is cut off, in deviations of the field
+OCTAVES = (8, 4, 2, 1)  # distances between two random values, pixels
+CONTRAST = 1.5  # change of brightness for each standard deviation of the field
+DARKEST = 2.0  # highest level below which an image is black, standard deviations of the field
 
 
 def uniform(n: int, shape: tuple[int, int, int], runtime: Runtime) -> Tensor:
-    """n images [n, C, H, W] of independent pixels, uniform in [0, 1)."""
+    """`n` images [n, C, H, W] of independent pixels, uniform in [0, 1)."""
     return runtime.uniform(n, *shape)
 
 
 def clouds(n: int, shape: tuple[int, int, int], runtime: Runtime) -> Tensor:
-    """n clouds [n, C, H, W] in [0, 1] pixels: random fields of several scales, everything below a level black.
+    """`n` images [n, C, H, W] of [0, 1] pixels: random fields of several scales, black below a level.
 
-    The scales' shares, the level and the brightness are drawn for each image, so that some are dense and grainy, others a
-    few smooth strokes on black.
+    The weight of each scale, the level and the brightness are drawn for each image, so that some images are dense and grainy,
+    others a few smooth strokes on black.
     """
     channels, *side = shape
     field = sum(

@@ -1,1 +1,1 @@
-"""Diffusion models that re-render an image into variations of it."""
+"""Diffusion models that make variations of an image."""

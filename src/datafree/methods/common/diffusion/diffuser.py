@@ -1,4 +1,4 @@
-"""What a diffuser is, and the way to the package that the models come from."""
+"""The settings and the interface of diffusion models, and the import of the packages that they need."""
 
 import importlib
 from abc import ABC, abstractmethod
@@ -19,48 +19,48 @@ class Diffusion(Settings):
     revision: str = ""
     """Revision of a hub name."""
     strength: float = Field(0.5, gt=0, le=1)
-    """How far an image is taken back to noise, as a share of the way; image variation takes no account of it."""
+    """Noise added to an image before denoising, from 0 (none) to 1 (only noise); pipelines of image variation ignore it."""
     steps: Annotated[PositiveInt, DryRun(2)] = 25
-    """Denoising steps from pure noise; a strength of 0.5 takes half of them."""
+    """Denoising steps from pure noise; a strength of 0.5 needs half of them."""
     guidance: NonNegativeFloat = 3.0
-    """Classifier-free guidance of a pretrained pipeline."""
+    """Scale of the classifier-free guidance of a pretrained pipeline."""
     side: PositiveInt = 512
-    """Pixels a side that an image-to-image pipeline is given."""
+    """Side of the images that an image-to-image pipeline gets, in pixels."""
     updates: Annotated[NonNegativeInt, DryRun(2)] = 20_000
     """Training steps of the small model."""
     batch: Images = 128
-    """Images in such a step, or in one call of any model."""
+    """Images in a training step of the small model, and in one call of any model."""
     lr: PositiveFloat = 1e-3
-    """Learning rate of the small model (AdamW), which falls to nothing by a cosine."""
+    """Initial learning rate of the small model (AdamW), which falls to 0 by a cosine."""
     width: PositiveInt = 64
-    """Channels of the small model at full size, a multiple of 8; twice as many below."""
+    """Channels of the small model at full size, a multiple of 8; it has twice as many at smaller sizes."""
     ema_decay: float = Field(0.995, ge=0, lt=1)
-    """Decay per step of the average of the small model's weights, which is what makes the variations."""
+    """Decay per step of the exponential moving average (EMA) of the small model's weights, which makes the variations."""
 
 
 class Diffuser(ABC):
     """A diffusion model at work."""
 
     provenance = "none"
-    """Which data outside of the run formed it; `none` where nothing did."""
+    """Data from outside the run that the model was trained on; `none` if there is none."""
 
     def training(self) -> tuple[int, int]:
-        """Slices of its training done, and in all."""
+        """Number of slices of the model's training: those done, and all."""
         return 0, 0
 
     def train(self, bank: Tensor) -> None:
-        """The next slice of its training, on 8-bit pixels [N, C, H, W]."""
+        """Do the next slice of the training, on the images `bank`, uint8 [N, C, H, W]."""
 
     @abstractmethod
     def vary(self, images: Tensor, strength: float) -> Tensor:
         """One variation of each image, both [B, C, H, W] in [0, 1], detached."""
 
     def state(self) -> dict[str, Stateful]:
-        """Every part that must survive a restart, by name."""
+        """Every part that a checkpoint must keep, by name."""
         return {}
 
 
-def package(name: str, without: str = "--method.variations 0") -> Any:
+def import_package(name: str, without: str = "--method.variations 0") -> Any:
     """The package `diffusers` or `transformers`. Raises `ValueError` where it is missing, with what to install and the flags
     that do `without`.
     """

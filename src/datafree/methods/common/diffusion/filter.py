@@ -1,4 +1,4 @@
-"""Which variations are close enough to their sources to be kept, and a picture of them."""
+"""The filter that keeps variations close to their sources, and a picture of them."""
 
 from typing import Any
 
@@ -16,10 +16,10 @@ SHOWN = 8  # sources in the picture
 
 
 class Filter:
-    """Keeps a variation whose embedding's cosine with its source's is at least `omega` (DDA, arXiv 2410.17606, abstract).
+    """Keeps a variation if the cosine of its embedding with that of its source is at least `omega`.
 
-    The embedding is the teacher's penultimate feature, or that of the CLIP image encoder `clip`. With `same_class` the teacher
-    must also put the variation in its source's likeliest class.
+    (DDA, arXiv 2410.17606, abstract.) The embedding is the teacher's penultimate feature, or that of the CLIP image encoder
+    `clip`. With `same_class` the teacher must also predict the likeliest class of the source's target.
     """
 
     def __init__(self, problem: Problem, runtime: Runtime, omega: float, same_class: bool, clip: str = ""):
@@ -29,18 +29,19 @@ class Filter:
 
     @torch.no_grad()
     def __call__(self, sources: Tensor, variations: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Similarity and whether it is kept, both [N, K], for sources [N, C, H, W] and variations [N, K, C, H, W] in [0, 1].
+        """Cosine of each variation and whether it is kept, both [N, K].
 
-        Logs the share that is kept, in all and for each class of the sources' targets [N, classes], and how often the
-        teacher changes its mind.
+        `sources` are [N, C, H, W] and `variations` [N, K, C, H, W], in [0, 1]; `targets` [N, classes] are those of the sources.
+        Logs the mean cosine, the share of variations in the class of their source, and the share that is kept, in total and for
+        each class.
         """
         n, k = variations.shape[:2]
         images = torch.cat([sources, variations.flatten(0, 1)])
-        features, answer = self._embed(images)
-        theirs, own = features[:n, None], features[n:].view(n, k, -1)
-        similarity = F.cosine_similarity(theirs, own, dim=2)
+        features, logits = self._embed(images)
+        source_features, variation_features = features[:n, None], features[n:].view(n, k, -1)
+        similarity = F.cosine_similarity(source_features, variation_features, dim=2)
         classes = targets.argmax(1)
-        same = answer[n:].argmax(1).view(n, k) == classes[:, None]
+        same = logits[n:].argmax(1).view(n, k) == classes[:, None]
         kept = similarity >= self.omega
         kept = kept & same if self.same_class else kept
         self.runtime.note("similarity", similarity.mean())
@@ -53,31 +54,30 @@ class Filter:
         return similarity, kept
 
     def _embed(self, images: Tensor, part: int = 1024) -> tuple[Tensor, Tensor]:
-        """Embeddings [B, features] of images in [0, 1], and the teacher's answers."""
-        asked = [self.embedding(self.problem.inputs.to_network(some)) for some in images.split(part)]
-        features, answers = (torch.cat(column) for column in zip(*asked, strict=True))
-        return (torch.cat([self.clip(some) for some in images.split(part)]) if self.clip else features), answers
+        """Embeddings [B, features] and the teacher's logits [B, classes] of images [B, C, H, W] in [0, 1], part by part."""
+        pairs = [self.embedding(self.problem.inputs.to_network(some)) for some in images.split(part)]
+        features, logits = (torch.cat(column) for column in zip(*pairs, strict=True))
+        return (torch.cat([self.clip(some) for some in images.split(part)]) if self.clip else features), logits
 
 
-class Shown:
-    """The last few sources with their variations, for a person to look at."""
+class Preview:
+    """The last few sources with their variations, as a picture for a person."""
 
     def __init__(self) -> None:
-        self.seen: list[Tensor] = []
+        self.images: list[Tensor] = []
 
-    def take(self, sources: Tensor, variations: Tensor, similarity: Tensor, kept: Tensor) -> None:
-        """Images in [0, 1]; shapes as in `Filter`."""
+    def update(self, sources: Tensor, variations: Tensor, similarity: Tensor, kept: Tensor) -> None:
+        """Store the first sources and what belongs to them; images are in [0, 1], shapes as in `Filter`."""
         pixels = [(images[:SHOWN] * 255).round().to(torch.uint8) for images in (sources, variations)]
-        self.seen = [part.cpu() for part in (*pixels, similarity[:SHOWN], kept[:SHOWN])]
+        self.images = [part.cpu() for part in (*pixels, similarity[:SHOWN], kept[:SHOWN])]
 
     def picture(self) -> Tensor:
-        """Uint8 [3, H, W]."""
-        sources, variations, similarity, kept = self.seen
+        """The picture, uint8 [3, H, W]."""
+        sources, variations, similarity, kept = self.images
         return variation_sheet(sources, variations, similarity, kept)
 
     def state_dict(self) -> dict[str, Any]:
-        """What is shown."""
-        return {"seen": self.seen}
+        return {"seen": self.images}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.seen = state_dict["seen"]
+        self.images = state_dict["seen"]

@@ -182,6 +182,12 @@ def test_mistakes_end_in_one_sentence(line: str, words: str, capsys: pytest.Capt
     assert words in lines[0]
 
 
+def test_a_config_of_the_format_before_is_refused_by_its_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"identity": {"method": {"name": "dfad", "latent": 100}, "plan": {}}}))
+    assert main(["distill", "x", "--config", str(tmp_path / "run.json"), "--out", str(tmp_path / "out")]) == 1
+    assert "is a record of format 1" in capsys.readouterr().err
+
+
 def test_schedules_fall_as_they_say() -> None:
     steps = Plan(rounds=100, schedule="steps", milestones=(10, 20), decay=0.1)
     assert [steps.rate(r) for r in (0, 9, 10, 19, 20, 99)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from datafree.core.runtime import Runtime
-from datafree.methods.common.inversion import History, Inversion, Plateau, descend
+from datafree.methods.common.history import History
+from datafree.methods.common.inversion import Inversion, Plateau, descend
 from datafree.networks.taps import NormStatistics
 
 FAST = Inversion(lr=0.4, betas=(0.9, 0.999))

@@ -12,7 +12,7 @@ from datafree.api.distill import AUTO
 from datafree.cli.arguments import EvalData, Packages, flag_value, preset
 from datafree.core.distributed import launch_rank
 from datafree.core.runtime import Compile, Precision
-from datafree.engine.folder import is_finished
+from datafree.engine.folder import FORMAT, is_finished
 from datafree.engine.method import Method
 from datafree.engine.plan import Plan
 from datafree.engine.recipe import Recipe
@@ -122,7 +122,13 @@ def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Call
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        identity = json.loads(path.read_text(encoding="utf-8"))["identity"]
+        record = json.loads(path.read_text(encoding="utf-8"))
+        identity, version = dict(record["identity"]), record.get("format", 1)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not the run.json of a run ({error}); give one that datafree distill wrote.") from error
-    return dict(identity)
+    if version != FORMAT:
+        raise ValueError(
+            f"{path} is a record of format {version}, whose settings have other names than those of format {FORMAT}; "
+            "name a recipe and its flags instead."
+        )
+    return identity

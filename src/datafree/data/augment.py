@@ -79,8 +79,7 @@ def random_affine(x: Tensor, shift: float, scale: float, degrees: float, generat
     # Rows of the inverse map in grid_sample's units, where a side has length 2; with `ratio` a rotation keeps angles even if
     # the image is not square.
     rows = [cosine, -sine * ratio, 2 * shift * draws[2], sine / ratio, cosine, 2 * shift * draws[3]]
-    grid = F.affine_grid(torch.stack(rows, dim=1).view(batch, 2, 3), list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return _warp(x, rows, padding="zeros")
 
 
 def random_zoom(x: Tensor, smallest: float, generator: torch.Generator) -> Tensor:
@@ -94,8 +93,7 @@ def random_zoom(x: Tensor, smallest: float, generator: torch.Generator) -> Tenso
     width, height = (area.sqrt() * stretch).clamp_max(1), (area.sqrt() / stretch).clamp_max(1)
     zero, sign = torch.zeros_like(area), (mirrored < 0.5).to(x.dtype) * 2 - 1
     rows = [sign * width, zero, (2 * across - 1) * (1 - width), zero, height, (2 * down - 1) * (1 - height)]
-    grid = F.affine_grid(torch.stack(rows, dim=1).view(batch, 2, 3), list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return _warp(x, rows, padding="border")
 
 
 def random_part(x: Tensor, masks: Tensor, zoom: float, flip: bool, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -107,10 +105,14 @@ def random_part(x: Tensor, masks: Tensor, zoom: float, flip: bool, generator: to
     share, zero = 1 / (1 + zoom * size), torch.zeros_like(size)
     sign = torch.where(mirrored < 0.5, -1.0, 1.0) if flip else torch.ones_like(size)
     rows = [sign * share, zero, (2 * across - 1) * (1 - share), zero, share, (2 * down - 1) * (1 - share)]
+    labels = _warp(masks[:, None].float(), rows, padding="border", mode="nearest")
+    return _warp(x, rows, padding="border"), labels[:, 0].to(masks.dtype)
+
+
+def _warp(x: Tensor, rows: list[Tensor], padding: str, mode: str = "bilinear") -> Tensor:
+    """x [B, C, H, W] through each image's affine map, given as the six entries [B] of its inverse in grid_sample's units."""
     grid = F.affine_grid(torch.stack(rows, dim=1).view(-1, 2, 3), list(x.shape), align_corners=False)
-    images = F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    labels = F.grid_sample(masks[:, None].float(), grid, mode="nearest", padding_mode="border", align_corners=False)
-    return images, labels[:, 0].to(masks.dtype)
+    return F.grid_sample(x, grid, mode=mode, padding_mode=padding, align_corners=False)
 
 
 def random_flip(x: Tensor, generator: torch.Generator) -> Tensor:

@@ -59,7 +59,7 @@ def to_imagefolder(found: TransferSet, out: Path) -> None:
 
 
 def to_webdataset(found: TransferSet, out: Path) -> None:
-    """Write a folder of WebDataset shards `set-000000.tar`.
+    """Write a folder of WebDataset shards `set-000000.tar`, by hand: the format is a plain tar, and its package is not needed.
 
     Each image is KEY.png, with its soft label [classes], float32, as KEY.npy and the argmax of that as KEY.cls. Raises
     `ValueError` for a folder that is not empty.

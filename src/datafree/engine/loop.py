@@ -170,6 +170,7 @@ def _losses(job: Job, trainable: nn.Module, batch: Batch) -> Iterator[Tensor]:
 def _average(plan: Plan, student: nn.Module) -> AveragedModel | None:
     if not plan.ema_decay:
         return None
+    # torch's own EMA: it keeps buffers too and is a module, so that it saves, loads and evaluates like the student.
     return AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(plan.ema_decay), use_buffers=True)
 
 

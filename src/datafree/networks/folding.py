@@ -15,6 +15,7 @@ TOLERANCE = 1e-3  # share of the largest output: rounding is far smaller, an err
 def fold_batch_norms(network: nn.Module, x: Tensor) -> nn.Module:
     """A copy of `network`, in eval mode, with its foldable batch norms folded; `network` itself if there is none.
 
+    torch folds a pair; which pairs may be folded is found here, since torch has that only for whole networks and in place.
     Layers keep their names, and a folded norm becomes an identity. `network` itself is also returned if its forward pass
     cannot be traced, or if the copy's logits for `x` [B, C, H, W] differ from the network's by more than rounding.
     """

@@ -1,8 +1,7 @@
 """Inversion: gradient descent on images until the teacher predicts their targets. All methods share this loop."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
-from typing import Any, final
+from typing import final
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
@@ -15,8 +14,9 @@ from datafree.core.runtime import Runtime
 from datafree.core.settings import Images, Settings, Steps
 from datafree.core.state import Stateful
 from datafree.engine.method import Problem
+from datafree.methods.common.history import History
 from datafree.methods.common.losses import statistics_distance
-from datafree.networks.taps import NormStatistics, norm_statistics
+from datafree.networks.taps import norm_statistics
 
 
 class Inversion(Settings):
@@ -111,45 +111,6 @@ class Inverter:
     def state(self) -> dict[str, Stateful]:
         """What must survive a restart, by name."""
         return {"history": self.history} if self.settings.history else {}
-
-
-class History:
-    """Averages over batches of what the teacher's norms saw, joined to what they see now (the paper's "MMT", arXiv 2112.06253).
-
-    With a decay of 0 it keeps nothing. Until the first batch is done there is nothing to join.
-    """
-
-    def __init__(self, decay: float):
-        self.decay = decay
-        self.averages: dict[str, tuple[Tensor, Tensor]] = {}  # mean and variance of each norm
-        self._last: dict[str, tuple[Tensor, Tensor]] = {}
-
-    def joined(self, norms: dict[str, NormStatistics]) -> list[NormStatistics]:
-        """Each norm's statistics, the batch's own with the share 1 - decay."""
-        if not self.decay:
-            return list(norms.values())
-        self._last = {name: (s.mean.detach(), s.variance.detach()) for name, s in norms.items()}
-        if not self.averages:
-            return list(norms.values())
-        joined = []
-        for name, s in norms.items():
-            mean, variance = (old.to(s.mean.device) for old in self.averages[name])
-            share = self.decay
-            joined.append(replace(s, mean=torch.lerp(s.mean, mean, share), variance=torch.lerp(s.variance, variance, share)))
-        return joined
-
-    def update(self) -> None:
-        """A batch is done: what the norms saw last joins the averages."""
-        for name, last in self._last.items():
-            old = self.averages.get(name, last)
-            mean, variance = (torch.lerp(new, before, self.decay) for new, before in zip(last, old, strict=True))
-            self.averages[name] = (mean, variance)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"averages": {name: list(pair) for name, pair in self.averages.items()}}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.averages = {name: (pair[0], pair[1]) for name, pair in state_dict["averages"].items()}
 
 
 def descend(

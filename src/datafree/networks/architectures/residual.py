@@ -1,6 +1,7 @@
 """Classifiers with shortcuts: ResNets for CIFAR and wide ResNets.
 
-Layer names are those of published weights: torchvision's for ResNet-18/34, the CIFAR ResNets' for ResNet-20/32/56.
+By hand, since neither torchvision nor timm has them for CIFAR. Layer names are those of published weights: torchvision's for
+ResNet-18/34, the CIFAR ResNets' for ResNet-20/32/56.
 """
 
 import torch.nn.functional as F

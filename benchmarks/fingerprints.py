@@ -58,7 +58,8 @@ RUNS = {
     "--method.same-class --method.features 0",
     "dda-cmi": f"{CLASSIFIER} --recipe dda-cmi-light {POOLED} {DDA} --method.host.inversion.steps 3",
     "procedural": f"{CLASSIFIER} --recipe procedural-light {POOLED} --method.supply.batch 6",
-    "procedural-segmentation": f"distill {SEGMENTER} --student compact-segmenter-half --recipe procedural-light-colour {SHORT}",
+    "procedural-segmentation": f"distill {SEGMENTER} --student compact-segmenter-half --recipe procedural-light-colour "
+    f"{POOLED}",
     "blend-dfad": f"{CLASSIFIER} --recipe blend-dfad-mnist-light {SHORT}",
     "stored": f"{CLASSIFIER} --recipe stored-mnist --method.path digits.npz {SHORT}",
     "stored-pool": f"{CLASSIFIER} --recipe stored-sttss-mnist --method.path digits.npz {POOLED}",

@@ -1,5 +1,6 @@
 """The base of all settings: frozen, validated when built, each field with its help text."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
@@ -87,6 +88,7 @@ def first_line(error: BaseException) -> str:
 def explain(error: ValidationError) -> str:
     """The first entry of `error` as one sentence that names the field and the value."""
     first = error.errors(include_url=False, include_context=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or error.title
+    group = re.findall(r"\w+", error.title)[-1]  # pydantic wraps it: nullable[function-after[_check(), Plan]]
+    fields = [str(part) for part in first["loc"] if "[" not in str(part)]
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{error.title}.{field}: {first['msg'].lower()}; seen {first['input']!r}{more}."
+    return f"{'.'.join([group, *fields])}: {first['msg'].lower()}; seen {first['input']!r}{more}."

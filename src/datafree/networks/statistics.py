@@ -12,7 +12,7 @@ from datafree.core.distributed import is_distributed, mean_over_ranks
 class _Moments(torch.autograd.Function):
     """Mean and biased variance of each channel, by torch's batch-norm kernel: on CPUs ten times faster than var_mean.
 
-    By hand, since torch's own gradient of the two reads x several times. The gradient (g_mean + 2 g_variance (x - mean)) / n takes one pass over x.
+    By hand, since torch's own gradient of the two reads x several times: (g_mean + 2 g_variance (x - mean)) / n takes one pass.
     """
 
     @staticmethod

@@ -39,6 +39,9 @@ RUNS = {
     "dfad-bf16": f"{CLASSIFIER} --recipe dfad-digits {SHORT} --precision bf16",
     "dfad-pool": f"{CLASSIFIER} --recipe dfad-digits {POOLED} --method.generator-steps 2",
     "dfad-segmentation": f"distill {SEGMENTER} --student compact-segmenter-half --recipe dfad-camvid-light {SHORT}",
+    "dafl": f"{CLASSIFIER} --recipe dafl-mnist-light {SHORT} --method.batch 8",
+    "zskt": f"{CLASSIFIER} --recipe zskt-mnist-light {SHORT} --method.batch 8 --method.reuses 2",
+    "dfq": f"{CLASSIFIER} --recipe dfq-light {SHORT} --method.batch 8 --method.adversary.rise-until 0.5",
     "sttss": f"distill {PLAIN} --student lenet5-half --recipe sttss-mnist-light {POOLED} --method.inversion.steps 6",
     "sttss-batch-norm": f"{CLASSIFIER} --recipe sttss-mnist {POOLED} --method.inversion.steps 9 --method.balanced "
     "--method.feature pre-activation --method.inversion.patience 2 --method.sigma-scales deviation",
@@ -71,6 +74,7 @@ RUNS = {
     "--out set-sttss.safetensors --seed 3",
     "set-deepinversion": f"synthesize {BN} --recipe deepinversion-cifar10 --n 24 --batch 8 --method.inversion.steps 5 "
     "--shard 2/3 --pixels float16 --out set-deepinversion.safetensors --seed 3",
+    "set-dafl": f"synthesize {BN} --recipe dafl-mnist-light --n 24 --batch 8 --out set-dafl.safetensors --seed 3",
     "set-dda": f"synthesize {BN} --recipe dda-deepinversion-light {DDA} --n 24 --batch 8 --method.host.inversion.steps 3 "
     "--out set-dda.safetensors --seed 3",
     "resumed-dfad": f"{CLASSIFIER} --recipe dfad-digits --plan.rounds 400 --plan.log-every 1 --plan.save-every 7 --seed 3",
@@ -143,9 +147,8 @@ def main() -> None:
         for name, line in RUNS.items():
             if name in given.only or name.startswith("teach"):
                 found[name] = fingerprint(name, line)
-                word = (
-                    "" if not before else "new" if name not in before else "same" if before[name] == found[name] else "DIFFERS"
-                )
+                old = before.get(name)
+                word = "same" if old == found[name] else "DIFFERS" if old else "new" if before else ""
                 differing += [name] if word == "DIFFERS" else []
                 print(f"{name:<24} {found[name][:16]} {word}", flush=True)
     out.write_text(json.dumps(found, indent=2) + "\n")

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from helpers import SHARED, network
+from helpers import SHARED, network, stored_images
 
 from datafree import Card, Network, build
 from datafree.core.runtime import Runtime
@@ -29,11 +28,7 @@ def teacher_file(tmp_path: Path, teacher: Network) -> Path:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """Forty labelled 8x8 images, four a class."""
-    rng = np.random.default_rng(0)
-    path = tmp_path / "images.npz"
-    np.savez(path, images=rng.integers(0, 256, (40, 8, 8), dtype=np.uint8), labels=np.arange(40) % 10)
-    return path
+    return stored_images(tmp_path)
 
 
 @pytest.fixture(scope="session")

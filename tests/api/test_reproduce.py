@@ -1,12 +1,17 @@
 """`datafree reproduce`: from a folder of data to a number beside a paper's."""
 
 import json
+import shlex
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from datafree.api import reproduce as api
 from datafree.cli import reproduce as command
 from datafree.cli.app import main
 from datafree.recipes import RECIPES
@@ -37,9 +42,15 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def in_this_process(line: str) -> None:
+    """Stands for the process that a part of the experiment is."""
+    assert main(shlex.split(line)) == 0
+
+
 def test_an_experiment_from_its_teacher_to_its_verdict(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(api, "_datafree", in_this_process)
     monkeypatch.setitem(command.EXPERIMENTS, "tiny", SMALL)
     runs = data / "runs"
     line = ["reproduce", "tiny", "--data", str(data), "--seeds", "2", "--runs", str(runs), "--device", "cpu"]
@@ -81,13 +92,27 @@ def test_every_experiment_names_a_recipe_of_ours() -> None:
     assert not same, "an experiment called as a recipe runs another"
 
 
-def test_mistakes_are_answered_in_words(
-    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mistakes_are_answered_in_words(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce", "dfad-mnst", "--data", str(data)]) == 1
     assert "there are dfad-mnist-light" in capsys.readouterr().err
     assert main(["reproduce", "dfad-mnist", "--data", str(data)]) == 1
     assert "mnist_train.npz does not exist" in capsys.readouterr().err
+
+
+def test_each_part_is_a_process_of_its_own_and_one_that_fails_has_said_why(
+    data: Path, teacher_file: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, lines = subprocess.run, []
+
+    def noting(line: list[str], **how: Any) -> Any:
+        lines.append(line)  # the first is enough to see: each loads torch
+        return real(line, **how) if len(lines) == 1 else subprocess.CompletedProcess(line, 1)
+
+    monkeypatch.setattr(subprocess, "run", noting)
     monkeypatch.setitem(command.EXPERIMENTS, "tiny", replace(SMALL, student="no-such-net"))
-    assert main(["reproduce", "tiny", "--data", str(data), "--runs", str(data / "runs"), "--seeds", "1"]) == 1
-    assert "A part of the experiment failed" in capsys.readouterr().err
+    line = ["reproduce", "tiny", "--data", str(data), "--runs", str(data / "runs"), "--seeds", "1"]
+    assert main([*line, "--teacher", str(teacher_file)]) == 1
+    assert lines[0][:4] == [sys.executable, "-m", "datafree.cli", "distill"]
+    said = capfd.readouterr().err.splitlines()
+    assert said[-1] == "datafree: A part of the experiment failed; what it said stands above. The same line goes on from there."
+    assert any(each.startswith("datafree: ") and "no-such-net" in each for each in said)

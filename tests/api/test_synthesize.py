@@ -3,15 +3,14 @@
 import gc
 import io
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers import INPUTS, TINY, network
+from helpers import INPUTS, TINY, network, start_command, status
 from PIL import Image
 
 import datafree
@@ -71,41 +70,29 @@ def test_ranks_of_torchrun_make_a_shard_each(tmp_path: Path, teacher_file: Path,
 
 
 def test_a_killed_shard_is_restarted_and_the_set_is_the_same(tmp_path: Path, teacher_file: Path) -> None:
-    flags = [
-        "--recipe",
-        "sttss-mnist",
-        "--n",
-        "60",
-        "--batch",
-        "3",
-        "--method.inversion.steps",
-        "60",
-        "--device",
-        "cpu",
-        "--out",
-    ]
+    flags = "--recipe sttss-mnist --n 60 --batch 3 --method.inversion.steps 60 --device cpu".split()
 
-    def start(out: Path, shard: str) -> subprocess.Popen[bytes]:
-        line = [sys.executable, "-m", "datafree.cli", "synthesize", str(teacher_file), *flags, str(out), "--shard", shard]
-        return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    def begin(out: Path, shard: str) -> BaseProcess:
+        said = tmp_path / f"{out.stem}-{shard[0]}.txt"
+        return start_command("synthesize", teacher_file, *flags, "--out", out, "--shard", shard, streams=said)
 
     out = tmp_path / "set.safetensors"
     parts = shard_path(out, 2, 2).with_name(f"{shard_path(out, 2, 2).name}.parts")
-    killed, other = start(out, "2/2"), start(out, "1/2")
+    killed, other = begin(out, "2/2"), begin(out, "1/2")
     for _ in range(3000):
         if len(list(parts.glob("0*.safetensors"))) >= 3:
             break
         time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
-    assert other.wait() == 0
+    killed.kill()
+    assert status(killed) == -signal.SIGKILL
+    assert status(other) == 0
     with pytest.raises(ValueError, match=r"1 of 2 shards are missing, set-00002-of-00002\.safetensors first"):
         read_set(out)
     kept = {part: part.stat().st_mtime_ns for part in parts.glob("0*.safetensors")}
     assert 3 <= len(kept) < 10
-    assert start(out, "2/2").wait() == 0
+    assert status(begin(out, "2/2")) == 0
     assert not parts.exists()
-    assert start(tmp_path / "whole.safetensors", "1/1").wait() == 0
+    assert status(begin(tmp_path / "whole.safetensors", "1/1")) == 0
     assert rows(read_set(out)) == rows(read_set(tmp_path / "whole.safetensors"))
 
 

@@ -1,14 +1,12 @@
 """One run by two processes that work together, by gloo, as torchrun starts them."""
 
 import csv
-import faulthandler
 import json
 import os
 import signal
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,11 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
-from helpers import TINY, WORLD, free_port, network, noise_images
+from helpers import TINY, WORLD, both, free_port, network, noise_images
 from torch import Tensor, nn
 
 from datafree import distill
+from datafree.cli import main
 from datafree.core.distributed import launch_rank, parallel, process_group
 from datafree.core.runtime import Runtime
 from datafree.engine.folder import RunDir
@@ -33,24 +32,6 @@ from datafree.methods.dda import DDA
 from datafree.methods.stored import Stored
 from datafree.networks.weights import fingerprint
 from datafree.recipes import find_recipe
-
-Job = Callable[[Path], Any]
-
-
-def work(rank: int, port: int, job: Job, out: Path) -> None:
-    """One of the processes that torchrun would start: what `job` returns there lies in `out/RANK.pt`."""
-    where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": WORLD, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ |= {name: str(value) for name, value in where.items()}
-    faulthandler.enable()  # a process that aborts says where it was
-    torch.set_num_threads(1)
-    torch.save(job(out), out / f"{rank}.pt")
-
-
-def both(job: Job, out: Path) -> list[Any]:
-    """What `job` returns in either process."""
-    out.mkdir(exist_ok=True)
-    mp.start_processes(work, (free_port(), job, out), nprocs=WORLD, start_method="spawn")
-    return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
 
 
 def recipe(rounds: int = 6) -> Recipe:
@@ -114,7 +95,8 @@ def balance() -> list[Tensor | None]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """The folder of an unbroken run, and what its processes found."""
     out = tmp_path_factory.mktemp("whole")
-    return out / "run", both(whole_run, out)
+    # Processes that have loaded nothing, as torchrun's: what is loaded while the group stands may keep it for good.
+    return out / "run", both(whole_run, out, start_method="spawn")
 
 
 def plain() -> nn.Module:
@@ -221,16 +203,17 @@ def test_a_batch_that_cannot_be_dealt_out_is_refused_in_words(monkeypatch: pytes
     assert dealt.plan == Plan(batch=2)
 
 
-def test_torchrun_and_the_command_line(tmp_path: Path, teacher_file: Path) -> None:
-    flags = f"--student {TINY} --recipe dfad-digits --budget 5s --device cpu --out {tmp_path / 'run'}"
+def test_torchrun_and_the_command_line(tmp_path: Path, teacher_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The one test that starts torchrun itself: the others start what it would."""
+    small = "--plan.steps 2 --plan.batch 16 --method.batch 16"
+    flags = f"--student {TINY} --recipe dfad-digits {small} --budget 2s --device cpu --out {tmp_path / 'run'}"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
-    line = [*launcher, "-m", "datafree.cli", "distill", str(teacher_file), *flags.split()]
-    done = subprocess.run(line, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
+    line = ["distill", str(teacher_file), *flags.split()]
+    done = subprocess.run([*launcher, "-m", "datafree.cli", *line], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("finished:") == 1
-    alone = ["distill", str(teacher_file), *flags.split()]
-    again = subprocess.run([sys.executable, "-m", "datafree.cli", *alone], capture_output=True, text=True, check=False)
-    assert "processes is 2 there and 1 here" in again.stderr
+    assert main(line) == 1
+    assert "processes is 2 there and 1 here" in capsys.readouterr().err
 
 
 def test_several_processes_need_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:

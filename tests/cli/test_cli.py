@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from helpers import INPUTS, TINY, network
 
 from datafree import RECIPES, load
 from datafree.cli.app import main
+from datafree.cli.distill import distill_command
+from datafree.cli.synthesize import synthesize_command
 from datafree.engine.plan import Plan
 from datafree.recipes import recipe_from
 
@@ -129,11 +132,20 @@ def test_every_command_has_help_of_its_own(command: str, capsys: pytest.CaptureF
     assert f"Usage: datafree {command}" in said(capsys, command, "--help")
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", {recipe.method.name: name for name, recipe in RECIPES.items()}.values())
 def test_help_shows_the_recipes_own_defaults(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One recipe a method: to print the help takes most of a second."""
     text = " ".join(said(capsys, "distill", "--recipe", name, "--help").split())
     assert f"[default: {RECIPES[name].plan.lr}]" in text
     assert "--method." in text
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_defaults_of_the_flags_are_the_recipes(name: str) -> None:
+    for make in (distill_command, synthesize_command):
+        flags = make(["x", "--recipe", name]).__annotations__
+        assert get_args(flags["method"])[0]().model_dump() == RECIPES[name].method.model_dump()
+    assert get_args(distill_command(["x", "--recipe", name]).__annotations__["plan"])[0]() == RECIPES[name].plan
 
 
 def test_a_nested_flag_leaves_the_recipes_other_values(

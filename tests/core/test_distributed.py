@@ -1,14 +1,13 @@
 """Processes that work together, two of them, by gloo."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
-from helpers import WORLD, free_port, network, noise_images
+from helpers import WORLD, both, network, noise_images
 from torch import Tensor
 
-from datafree.core.distributed import is_distributed, mean_over_ranks
+from datafree.core.distributed import is_distributed, launch_rank, mean_over_ranks, process_group
 from datafree.methods.common.losses import statistics_distance
 from datafree.networks.statistics import moments
 from datafree.networks.taps import norm_statistics
@@ -22,20 +21,17 @@ def objective(x: Tensor) -> Tensor:
     return answer.square().mean() + statistics_distance(seen.values())
 
 
-def one_part(rank: int, port: int, out: Path) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=WORLD)
-    x = noise_images().chunk(WORLD)[rank].clone().requires_grad_()
-    loss = objective(x)
-    loss.backward()
-    found = {"gradient": x.grad, "moments": moments(noise_images().chunk(WORLD)[rank]), "loss": mean_over_ranks(loss.detach())}
-    torch.save(found, out / f"{rank}.pt")
-    dist.destroy_process_group()
+def one_part(_: Path) -> dict[str, Any]:
+    part = noise_images().chunk(WORLD)[launch_rank()[0]]
+    with process_group(torch.device("cpu")):
+        x = part.clone().requires_grad_()
+        loss = objective(x)
+        loss.backward()
+        return {"gradient": x.grad, "moments": moments(part), "loss": mean_over_ranks(loss.detach())}
 
 
 def test_statistics_are_those_of_the_global_batch_and_so_are_their_gradients(tmp_path: Path) -> None:
-    mp.start_processes(one_part, (free_port(), tmp_path), nprocs=WORLD, start_method="spawn")
-    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
+    found = both(one_part, tmp_path)
     whole = noise_images().requires_grad_()
     loss = objective(whole)
     loss.backward()

@@ -1,25 +1,23 @@
-"""The verb `distill`: from a teacher and a student's name to a student's file, its record and its page."""
+"""The function `distill`: from a teacher and a student's name to the student's file, its record and its page."""
 
 from collections.abc import Collection
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from datafree.core.distributed import broadcast, is_main, launch_rank, process_group, world_size
+from datafree.core.distributed import is_main, launch_rank, process_group, world_size
 from datafree.core.files import path_fingerprint, path_or_temporary, sha256
 from datafree.core.modes import fastest_layout
 from datafree.core.runtime import Compile, Precision, Runtime, check_compiler, find_device
 from datafree.core.spec import InputSpec
 from datafree.data.labelled import Labelled, labelled_for
 from datafree.engine import loop
-from datafree.engine.budget import Budget, measure, parse_budget, plan_summary, stretched
-from datafree.engine.folder import STUDENT, RunDir, earlier_plan
+from datafree.engine.budget import fit_to_budget, parse_budget
+from datafree.engine.folder import STUDENT, RunDir
 from datafree.engine.method import Problem
-from datafree.engine.plan import Plan
-from datafree.engine.progress import print_line
 from datafree.engine.recipe import Recipe
 from datafree.networks.network import Card, Network
 from datafree.networks.outputs import logits_only
@@ -28,7 +26,7 @@ from datafree.networks.teacher import Teacher
 from datafree.networks.weights import fingerprint, parameters, read_weights, shapes_fingerprint
 from datafree.recipes import find_recipe
 from datafree.reports import record
-from datafree.reports.judgement import grade, judgement
+from datafree.reports.evaluation import evaluate_run, score_network
 from datafree.reports.page import write_report
 from datafree.reports.pictures import DRAWINGS, Sheet
 
@@ -52,70 +50,78 @@ def distill(
 ) -> nn.Module:
     """Distil `teacher` into `student` without the teacher's data, and return the student in eval mode.
 
-    The same call again resumes a run, and gives a finished run's student back. Under torchrun the processes work as one:
-    batches are dealt out, each process draws its own noise, and all return the same student.
+    The same call again resumes the run, or returns the student of a finished one. Under torchrun the processes train together:
+    each takes an equal part of every batch and draws its own noise, and all return the same student.
 
     Args:
-        teacher: a module that answers inputs [B, C, H, W] with logits [B, classes] or [B, classes, H, W], a `Network`, or the
-            path of a network file. It is copied, never touched.
+        teacher: a module from inputs [B, C, H, W], network units, to logits [B, classes] or [B, classes, H, W], a `Network`, or
+            the path of a network file. It is copied, and never changed.
         student: the name of an architecture, or a module or `Network`, which is trained in place.
-        recipe: a recipe, or its name in `RECIPES`: the method, the plan of the training, and where they come from.
-        inputs: shape and scaling of one input; may be left out where the teacher has a card.
-        out: the run's folder (log, images, checkpoint, student file, record, page); without it nothing is kept.
-        eval_data: labelled data, as `load_labelled` reads it. It only reports; the student is never chosen by it.
+        recipe: a recipe, or its name in `RECIPES`: the method and the training plan, with their source.
+        inputs: shape and scaling of one input; needed for a plain module, and replaces those of a card.
+        out: folder of the run, for its log, images, checkpoint, student file, record and page; None: nothing is kept.
+        eval_data: labelled `.npz`, folder or `torchvision:SET:ROOT` to report scores on; the student is never chosen by it.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         precision: `fp32`, `bf16` (autocast), or `auto`: bf16 on a GPU that computes in it, else fp32.
-        seed: seed of everything random.
+        seed: seed of all random numbers.
         quiet: print no progress.
-        tensorboard: also write TensorBoard event files into `out`.
-        budget: wall time (`90s`, `20m`, `1.5h`) or images (`50000images`) that the recipe's rounds are stretched to, after a
-            few rounds that measure. A run that is not done when its time is up ends there, with its student.
-        compile: a mode of torch.compile for the networks in the hot loop: other rounding, and a minute before the first round.
+        tensorboard: also write TensorBoard event files to `out`.
+        budget: wall time (`90s`, `20m`, `1.5h`) or images (`50000images`) to which the number of rounds is scaled. A run
+            whose time is over ends with its current student.
+        compile: mode of torch.compile for the training loop: other rounding, and about a minute before the first round.
         allow_code: packages whose code may be imported and called to build the teacher.
 
+    Returns:
+        The student of the last round, or with `ema_decay` the averaged one, in eval mode.
+
     Raises:
-        ValueError: what cannot be served, with what to do about it.
+        ValueError: the arguments do not fit each other, or the method does not support them; the message says what to do.
         FloatingPointError: the loss is no longer finite; the last good checkpoint is kept.
         OSError: a file cannot be written.
-        Interrupted: asked to stop (Ctrl-C, SIGTERM), after saving.
+        Interrupted: asked to stop (Ctrl-C, SIGTERM); a checkpoint has been saved.
     """
     network = as_network(teacher, inputs, allow_code)
     chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe
-    asked = parse_budget(budget) if budget else Budget()
+    seconds = parse_budget(budget).seconds if budget else None
     card = network.card
     labelled = None if eval_data is None else labelled_for(eval_data, card.inputs.shape, card.classes)
     if launch_rank()[1] > 1 and out is None:
-        raise ValueError("Several processes need a folder that all of them see; name one with out.")
+        raise ValueError(f"{launch_rank()[1]} processes need one folder that all of them can read; name one with out.")
     with ExitStack() as stack:
         stack.enter_context(process_group(find_device(device)))
         runtime = stack.enter_context(Runtime(device, precision, seed, compile).seeded())
         path = stack.enter_context(path_or_temporary(out, "run"))
         check_compiler(runtime)
-        pupil = student_for(student, card)
-        module = fastest_layout(pupil.module.to(runtime.device))
+        built = student_for(student, card)
+        module = fastest_layout(built.module.to(runtime.device))
         problem = Problem(Teacher(network.module, card.inputs, runtime), module, card.inputs, card.classes, card.task)
         problem.check()
         if budget:
-            chosen = _within(budget, asked, problem, chosen, out, quiet)
+            chosen = fit_to_budget(chosen, budget, problem, out, quiet)
         stack.enter_context(logits_only(module))
-        identity = _identity(network, pupil, chosen, runtime)
-        folder = stack.enter_context(RunDir(path, identity))
+        folder = stack.enter_context(RunDir(path, _identity(network, built, chosen, runtime)))
         if folder.finished:
             module.load_state_dict(read_weights(folder.path / STUDENT))
         else:
-            run = Run(problem, pupil.card, chosen, folder, labelled, quiet, tensorboard, budget, asked.seconds)
-            run.carry_out()
+            Run(problem, built.card, chosen, folder, labelled, quiet, tensorboard, budget, seconds).execute()
     return module.eval()
 
 
 def dry_run(teacher: Source, student: str, recipe: Recipe, **how: Any) -> None:
-    """Every phase at the smallest size, in a folder that is thrown away, then resumed from its checkpoint.
+    """Run every phase at the smallest size, in a temporary folder, then resume from the checkpoint.
 
-    `how` are `distill`'s further arguments. Raises what the real run would raise, `ValueError` under torchrun, and
-    `AssertionError` where the resumed run gives another student.
+    Args:
+        teacher: as in `distill`.
+        student: the name of an architecture.
+        recipe: the recipe whose phases are run.
+        how: further arguments of `distill`, except `out`.
+
+    Raises:
+        ValueError: the real run would raise it, or the dry run was started under torchrun.
+        AssertionError: the resumed run gave another student.
     """
     if launch_rank()[1] > 1:
-        raise ValueError("A dry run is one process; start it without torchrun.")
+        raise ValueError(f"A dry run has one process, not {launch_rank()[1]}; start it without torchrun.")
     with path_or_temporary(None, "run") as out:
         hashes = []
         for _ in ("run", "resume"):
@@ -125,21 +131,8 @@ def dry_run(teacher: Source, student: str, recipe: Recipe, **how: Any) -> None:
         assert hashes[0] == hashes[1], "a resumed run gave another student"
 
 
-def _within(budget: str, asked: Budget, problem: Problem, recipe: Recipe, out: str | Path | None, quiet: bool) -> Recipe:
-    """The recipe stretched to a budget, or as it was when the run in `out` was begun with the same one."""
-    if out and (earlier := earlier_plan(Path(out), budget)):
-        return replace(recipe, plan=Plan(**earlier))
-    if asked.seconds:
-        print_line(f"budget {budget}: measuring a few rounds", quiet or not is_main())
-    pace = broadcast(measure(problem, recipe.per_process())) if asked.seconds else None
-    plan = stretched(recipe.plan, asked, pace)
-    line = f"budget {budget}: {plan_summary(plan, pace)} (the recipe's own: {recipe.plan.rounds:,} rounds)"
-    print_line(line, quiet or not is_main())
-    return replace(recipe, plan=plan)
-
-
 def _identity(teacher: Network, student: Network, recipe: Recipe, runtime: Runtime) -> dict[str, Any]:
-    """What makes a run this run: a folder that holds another is refused."""
+    """Everything that the student depends on; a folder with another identity is refused."""
     return {
         "teacher": fingerprint(teacher.module),
         "student": {"architecture": student.card.architecture, "layout": shapes_fingerprint(student.module)},
@@ -156,7 +149,7 @@ def _identity(teacher: Network, student: Network, recipe: Recipe, runtime: Runti
 
 @dataclass(frozen=True)
 class Run:
-    """One run from a problem to a student file, its record and its page; the last five fields change no student."""
+    """One run, from a problem to a student file, its record and its page; the last five fields do not affect the student."""
 
     problem: Problem
     card: Card  # the student's
@@ -165,19 +158,19 @@ class Run:
     labelled: Labelled | None
     quiet: bool
     tensorboard: bool
-    budget: str | None  # as it was asked for
-    seconds: float | None  # of wall time, after which the run ends
+    budget: str | None  # as given by the caller
+    seconds: float | None  # wall time after which the run ends
 
-    def carry_out(self) -> None:
-        """Train, then write the student's file and the finished record."""
+    def execute(self) -> None:
+        """Train the student, then write its file, the finished record and the page."""
         problem, folder, recipe = self.problem, self.folder, self.recipe.per_process()
         runtime = problem.teacher.runtime
         synthesizer = recipe.method.start(problem, runtime)
         runtime.seed_per_process()
-        folder.write({"status": "running", **self._facts(synthesizer.provenance())})
-        judge = self._judge if self.labelled else None
+        folder.write({"status": "running", **self._initial_record(synthesizer.provenance())})
+        evaluate = self._evaluate if self.labelled else None
         job = loop.Job(
-            problem, synthesizer, recipe.plan, runtime, folder, judge, self._draw, self.quiet, self.tensorboard, self.seconds
+            problem, synthesizer, recipe.plan, runtime, folder, evaluate, self._draw, self.quiet, self.tensorboard, self.seconds
         )
         kept, clock, log = loop.run(job)
         if kept is not problem.student:
@@ -188,13 +181,13 @@ class Run:
             return
         self._save_student(clock.round)
         if self.labelled:
-            results |= judgement(problem, self.labelled, folder, log)
+            results |= evaluate_run(problem, self.labelled, folder, log)
         student = {"sha256": fingerprint(problem.student), "parameters": parameters(problem.student)}
         folder.write({"status": "finished", "student": student, "results": results})
         write_report(folder.path)
 
-    def _facts(self, provenance: str) -> dict[str, Any]:
-        """What `run.json` says from the start."""
+    def _initial_record(self, provenance: str) -> dict[str, Any]:
+        """The entries of `run.json` that are known before the first round."""
         teacher = self.problem.teacher
         return {
             "command": record.command(),
@@ -217,9 +210,9 @@ class Run:
         }
         Network(self.problem.student, self.card.model_copy(update={"history": (history,)})).save(self.folder.path / STUDENT)
 
-    def _judge(self, network: nn.Module) -> dict[str, float]:
+    def _evaluate(self, network: nn.Module) -> dict[str, float]:
         assert self.labelled
-        score = grade(self.problem, self.labelled, network)
+        score = score_network(self.problem, self.labelled, network)
         return {score.name: score.percent}
 
     def _draw(self, pixels: Tensor) -> Sheet:

@@ -22,6 +22,7 @@ RECIPES: dict[str, Recipe] = {
     **DDA_RECIPES,
     **STORED_RECIPES,
 }
+"""Every recipe, by the name that `distill` and `synthesize` accept."""
 
 
 def find_recipe(name: str) -> Recipe:

@@ -214,7 +214,7 @@ def test_commands_inspect_and_export_a_set(tmp_path: Path, capsys: pytest.Captur
         "23 in 1 file(s)",
         "classes (teacher's argmax)",
         "entropy of the soft targets",
-        "teacher sure",
+        "teacher's probability >= 0.9",
         "preview",
     ):
         assert words in text

@@ -8,9 +8,9 @@ import torch
 from helpers import TINY, network
 
 from datafree import DFAD, Plan, Recipe, distill
-from datafree.api import distill as verb
 from datafree.cli.app import main
 from datafree.core.runtime import Runtime
+from datafree.engine import budget as budgets
 from datafree.engine import loop
 from datafree.engine.budget import Budget, Pace, measure, parse_budget, stretched
 from datafree.engine.method import Problem
@@ -81,7 +81,7 @@ def test_images_end_a_run_where_they_say(tmp_path: Path, teacher_file: Path, cap
 def test_a_run_that_is_late_ends_with_its_student_and_resumes_by_its_first_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verb, "measure", lambda *_: Pace(prepare=0, make=0.5e-6, learn=0.5e-6))  # far too hopeful
+    monkeypatch.setattr(budgets, "measure", lambda *_: Pace(prepare=0, make=0.5e-6, learn=0.5e-6))  # far too hopeful
     out = tmp_path / "run"
     write = loop.RunLog.write
 
@@ -98,7 +98,7 @@ def test_a_run_that_is_late_ends_with_its_student_and_resumes_by_its_first_plan(
         with pytest.raises(MemoryError):
             run()
     planned = json.loads((out / "run.json").read_text())["identity"]["plan"]["rounds"]
-    monkeypatch.setattr(verb, "measure", lambda *_: Pace(prepare=0, make=1e-3, learn=1e-3))  # it is not asked again
+    monkeypatch.setattr(budgets, "measure", lambda *_: Pace(prepare=0, make=1e-3, learn=1e-3))  # it is not asked again
     run()
     found = json.loads((out / "run.json").read_text())
     assert found["identity"]["plan"]["rounds"] == planned > 10_000

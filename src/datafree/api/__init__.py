@@ -1,1 +1,1 @@
-"""The public verbs, one file each; every command makes one such call."""
+"""The public functions, one file each; every command calls one of them."""

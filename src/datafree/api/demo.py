@@ -1,4 +1,4 @@
-"""The demo: a student without data in a minute, on scikit-learn's real handwritten digits."""
+"""The function `demo`: a student distilled without data in a minute, from a teacher of scikit-learn's digits."""
 
 import shutil
 from pathlib import Path
@@ -16,16 +16,25 @@ from datafree.methods.stored import Stored
 from datafree.networks.weights import parameters
 
 TEACHER, STUDENT = "small-cnn", "small-cnn-half"
-TRAINING = Training(epochs=20, weight_decay=5e-3)  # a decayed teacher has small logits, which are easier to follow
+TRAINING = Training(epochs=20, weight_decay=5e-3)  # strong weight decay gives the teacher small logits, easy to match
 NOISE_IMAGES = 4096
 STUDENT_ON_NOISE = Plan(rounds=100, steps=20, batch=128, lr=0.05, schedule="cosine", save_every=100, eval_every=0, grid_every=0)
 
 
 def demo(seed: int = 0, out: str | Path | None = None) -> dict[str, float]:
-    """Train a small teacher on scikit-learn's digits, throw them away, distil a smaller student by DFAD, print both.
+    """Train a small teacher on scikit-learn's digits, discard them, distil a smaller student with DFAD, print their accuracy.
 
-    `out` is the folder for the teacher, the baseline and the run, made anew; left out: runs/demo-SEED. Returns the accuracies
-    of teacher, student, and a student distilled on noise, in percent. Raises `ValueError` where scikit-learn is missing.
+    Args:
+        seed: seed of the teacher and of the students.
+        out: folder for the teacher, the run and the baseline, which is deleted first; None: runs/demo-SEED.
+
+    Returns:
+        Accuracy in percent of `teacher`, `student`, and `noise`, the same student distilled on noise.
+
+    Raises:
+        ValueError: scikit-learn is not installed.
+        OSError: a file cannot be written.
+        Interrupted: asked to stop (Ctrl-C, SIGTERM).
     """
     folder = Path("runs") / f"demo-{seed}" if out is None else Path(out)
     with one_thread():
@@ -34,14 +43,14 @@ def demo(seed: int = 0, out: str | Path | None = None) -> dict[str, float]:
 
 def _demo(seed: int, folder: Path) -> dict[str, float]:
     shutil.rmtree(folder, ignore_errors=True)
-    train, held = digits()
+    train, test = digits()
     print(f"1. Training the teacher {TEACHER} on {len(train.labels):,} real digits ...", flush=True)
     teacher = teach(train, TEACHER, training=TRAINING, device="cpu", seed=seed, quiet=True)
     teacher.save(folder / "teacher.safetensors")
     inputs, module = teacher.card.inputs, teacher.module
-    del train  # from here on nobody sees a training image
+    del train  # no step from here on uses a training image
 
-    print("2. Throwing the data away, and distilling a smaller student with DFAD ...", flush=True)
+    print("2. Discarding the data, and distilling a smaller student with DFAD ...", flush=True)
     student = distill(teacher, STUDENT, recipe="dfad-digits", out=folder / "run", device="cpu", seed=seed)
 
     print("3. For comparison, the same student distilled on noise ...", flush=True)
@@ -50,13 +59,13 @@ def _demo(seed: int, folder: Path) -> dict[str, float]:
     from_noise = distill(teacher, STUDENT, recipe=recipe, out=folder / "run-noise", device="cpu", seed=seed, quiet=True)
 
     scores = {
-        name: evaluate(network, held, inputs=inputs, device="cpu").accuracy
+        name: evaluate(network, test, inputs=inputs, device="cpu").accuracy
         for name, network in (("teacher", module), ("student", student), ("noise", from_noise))
     }
     big, small = parameters(module), parameters(student)
-    print(f"\nAccuracy on {len(held.labels)} real digits that no network was trained on:")
+    print(f"\nAccuracy on {len(test.labels)} real digits that no network was trained on:")
     print(f"  teacher            {scores['teacher']:5.1f} %   {big:,} weights, trained on real digits")
     print(f"  student            {scores['student']:5.1f} %   {small:,} weights ({big / small:.0f}x fewer), without data")
     print(f"  student on noise   {scores['noise']:5.1f} %   the same student, distilled on noise")
-    print(f"\nThe run's folder: {folder / 'run'}  (images/ shows what the student looked at)")
+    print(f"\nThe run's folder: {folder / 'run'}  (images/ shows the images that the student was distilled on)")
     return scores

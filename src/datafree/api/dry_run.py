@@ -15,13 +15,20 @@ from datafree.recipes.auto import choose
 
 
 def dry_run(teacher: Source, student: str, recipe: Recipe | str, **how: Any) -> None:
-    """Every phase at the smallest size, in a folder that is thrown away, then resumed from its checkpoint.
+    """Run every phase at the smallest size, in a temporary folder, then resume from the checkpoint.
 
-    `recipe` is one, or `auto`; `how` are `distill`'s further arguments. Raises what the real run would raise, `ValueError`
-    under torchrun, and `AssertionError` where the resumed run gives another student.
+    Args:
+        teacher: as in `distill`.
+        student: the name of an architecture.
+        recipe: the recipe whose phases are run, or `auto`.
+        how: further arguments of `distill`, except `out`.
+
+    Raises:
+        ValueError: the real run would raise it, or the dry run was started under torchrun.
+        AssertionError: the resumed run gave another student.
     """
     if launch_rank()[1] > 1:
-        raise ValueError("A dry run is one process; start it without torchrun.")
+        raise ValueError(f"A dry run has one process, not {launch_rank()[1]}; start it without torchrun.")
     network = as_network(teacher, how.pop("inputs", None), how.pop("allow_code", ()))
     if isinstance(recipe, str):
         assert recipe == AUTO

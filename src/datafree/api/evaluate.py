@@ -1,4 +1,4 @@
-"""The verb `evaluate`: how good a network is on labelled data, and how often it agrees with another."""
+"""The function `evaluate`: accuracy or mIoU of a network on labelled data, and its agreement with another."""
 
 import copy
 from collections.abc import Collection
@@ -23,23 +23,37 @@ def evaluate(
     device: str = "auto",
     allow_code: Collection[str] = (),
 ) -> Score:
-    """Accuracy of `network` on labelled data, or mIoU where each pixel has a label, and its agreement with `against`.
+    """Evaluate a network on labelled data: accuracy, or mIoU if each pixel has a label, and agreement with another network.
 
-    `data` is as on the command line (see `load_labelled`). Raises `ValueError` where it does not fit the network.
+    Args:
+        network: a module that returns logits [B, classes] or [B, classes, H, W] for inputs [B, C, H, W] in network units, a
+            `Network`, or the path of a network file. It is not changed.
+        data: labelled data: an `.npz`, a folder, or `torchvision:SET:ROOT`, as on the command line, or `Labelled`.
+        inputs: shape and scaling of one input; needed for a plain module, and replaces those of a card.
+        against: another network, in any of these forms, for the agreement.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+        allow_code: packages whose code may be imported and called to build the networks.
+
+    Returns:
+        The score in percent: `percent`, `each` class for segmentation, and `agreement`, the share of images or pixels for which
+        both networks predict the same class (None without `against`).
+
+    Raises:
+        ValueError: the data or a network cannot be read, or they do not fit each other.
     """
-    taught = as_network(network, inputs, allow_code)
-    labelled = labelled_for(data, taught.card.inputs.shape, taught.card.classes)
-    chosen = _predict(taught, labelled, device)
-    found = score(chosen, labelled)
+    one = as_network(network, inputs, allow_code)
+    labelled = labelled_for(data, one.card.inputs.shape, one.card.classes)
+    predicted = _predict(one, labelled, device)
+    found = score(predicted, labelled)
     if against is None:
         return found
     other = as_network(against, inputs, allow_code)
-    judged = labelled_for(data, other.card.inputs.shape, other.card.classes)
-    return replace(found, agreement=percent(_predict(other, judged, device) == chosen))
+    resized = labelled_for(data, other.card.inputs.shape, other.card.classes)
+    return replace(found, agreement=percent(_predict(other, resized, device) == predicted))
 
 
-def _predict(taught: Network, labelled: Labelled, device: str) -> Tensor:
-    """First choices [N], or [N, H, W]."""
+def _predict(network: Network, labelled: Labelled, device: str) -> Tensor:
+    """Predicted classes [N], or [N, H, W] for segmentation."""
     where = find_device(device)
-    module = copy.deepcopy(taught.module).to(where)  # where the caller keeps his own is not ours to change
-    return predictions(module, labelled.pixels, taught.card.inputs, where)
+    module = copy.deepcopy(network.module).to(where)  # a copy, since the caller's module must stay on its device
+    return predictions(module, labelled.pixels, network.card.inputs, where)

@@ -1,4 +1,4 @@
-"""The verb `inspect`: what a network file or a transfer set holds."""
+"""The function `inspect`: the content of a network file or of a transfer set, for a person to read."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -17,13 +17,20 @@ PREVIEW_IMAGES = 100
 
 
 def inspect(file: str | Path, *, preview: str | Path | None = None, allow_code: Collection[str] = ()) -> dict[str, str]:
-    """What `file` holds, as names and values for a person to read; `card` comes first, as JSON.
+    """Describe a network file or a transfer set for a person.
 
-    Of a network file: card, weights, multiply-adds an input, size, latency here, and an examination by noise and constants
-    (outputs, logit scale, statistics of the norms, gradient to the input, speed). Of a transfer set (its common name where it
-    is in shards): card, counts, classes, entropy of the targets, and a PNG of some of its images, written to `preview`, or
-    beside the set as NAME.preview.png. `allow_code` names packages whose code may build the network. Raises `ValueError` for
-    a file that is neither.
+    Args:
+        file: network file or transfer set; for a set in shards their common name.
+        preview: PNG to write with some images of the set; None: beside the set, as NAME.preview.png.
+        allow_code: packages whose code may be imported and called to build the network.
+
+    Returns:
+        Names and values as text, first `card` as JSON. For a network: number of weights, multiply-adds and latency of one
+        input, size of the file, and an examination by noise and constants (outputs, logit scale, statistics of the norms,
+        gradient to the input, speed). For a set: number of images, classes, entropy of the targets, path of the preview.
+
+    Raises:
+        ValueError: the file is neither, or cannot be read.
     """
     file = Path(file)
     if is_set(file):
@@ -34,15 +41,15 @@ def inspect(file: str | Path, *, preview: str | Path | None = None, allow_code: 
 def _network(file: Path, allow_code: Collection[str]) -> dict[str, str]:
     network = load(file, allow_code)
     inputs = network.card.inputs
-    found = {
+    lines = {
         "card": network.card.model_dump_json(indent=2),
         "weights": f"{parameters(network.module):,}",
         "multiply-adds": f"{multiply_adds(network.module, inputs):,} an input",
         "file": f"{file.stat().st_size / 2**20:.2f} MiB",
     }
     fastest_layout(network.module)
-    found["latency"] = f"{latency_ms(network.module, inputs):.2f} ms an input on this CPU"
-    return found | describe_health(examine(network.module, inputs))
+    lines["latency"] = f"{latency_ms(network.module, inputs):.2f} ms an input on this CPU"
+    return lines | describe_health(examine(network.module, inputs))
 
 
 def describe_health(health: Health) -> dict[str, str]:
@@ -72,17 +79,17 @@ def _set(file: Path, preview: Path) -> dict[str, str]:
 
 
 def describe_set(found: TransferSet) -> dict[str, str]:
-    """What a person asks of a set: counts, classes, entropy, how sure the teacher is. Names to words."""
-    said = {"images": f"{len(found):,} in {len(found.pixels)} file(s)", "provenance": found.card.provenance}
+    """Number of images, provenance, classes, confidence of the teacher and entropy of the targets: names to text."""
+    lines = {"images": f"{len(found):,} in {len(found.pixels)} file(s)", "provenance": found.card.provenance}
     if found.logits:
         logits = torch.cat(found.logits).float()
-        chosen = torch.bincount(logits.argmax(1), minlength=logits.shape[1])
-        said["classes (teacher's argmax)"] = " ".join(f"{i}:{count}" for i, count in enumerate(chosen.tolist()))
-        sure = int((logits.softmax(1).amax(1) >= 0.9).sum())
-        said["teacher sure (90 %)"] = f"{sure:,} images, {100 * sure / len(logits):.1f} %"
+        counts = torch.bincount(logits.argmax(1), minlength=logits.shape[1])
+        lines["classes (teacher's argmax)"] = " ".join(f"{i}:{count}" for i, count in enumerate(counts.tolist()))
+        confident = int((logits.softmax(1).amax(1) >= 0.9).sum())
+        lines["teacher's probability >= 0.9"] = f"{confident:,} images, {100 * confident / len(logits):.1f} %"
     if found.targets:
         targets = torch.cat(found.targets).float()
         entropy = torch.special.entr(targets).sum(1)
         uniform = torch.tensor(float(targets.shape[1])).log()
-        said["entropy of the soft targets"] = f"{entropy.mean():.3f} ± {entropy.std():.3f} nats (uniform: {uniform:.3f})"
-    return said
+        lines["entropy of the soft targets"] = f"{entropy.mean():.3f} ± {entropy.std():.3f} nats (uniform: {uniform:.3f})"
+    return lines

@@ -1,4 +1,4 @@
-"""The verb `pack`: weights on disk plus what they are, as a network file."""
+"""The function `pack`: a `Network` from weights on disk, an architecture and an input description."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -18,18 +18,31 @@ def pack(
     options: Mapping[str, Option] | None = None,
     allow_code: Collection[str] = (),
 ) -> Network:
-    """Weights on disk plus what they are, as a `Network` ready to save.
+    """Make a `Network` from weights on disk, an architecture and an input description.
 
-    `inputs` and `classes` may be left out for timm's networks, whose `pretrained_cfg` knows them. Raises `ValueError`
-    for missing, unexpected or misshapen keys, and for a file that needs unpickling code.
+    Args:
+        weights: a safetensors file, or a `.pt`, `.pth` or `.th` state dict, also nested under `state_dict` or `model`.
+        architecture: a name from `ARCHITECTURES` (`resnet20`), `timm:NAME`, or `package.module:factory`.
+        inputs: shape and scaling of one input; None: that of timm's `pretrained_cfg`.
+        classes: number of classes; None: that of timm's `pretrained_cfg`.
+        options: keyword arguments of the factory.
+        allow_code: packages whose code may be imported and called to build the network; this package and timm need not be
+            named.
+
+    Returns:
+        The network, in eval mode, ready to save.
+
+    Raises:
+        ValueError: the file holds no state dict or needs code to be read, the network cannot be built, its keys do not fit the
+            weights, or a description is missing.
     """
     state = read_weights(weights)
     if architecture.startswith("timm:") and (inputs is None or classes is None):
-        known_inputs, known_classes = timm_description(architecture.removeprefix("timm:"))
-        inputs, classes = inputs or known_inputs, classes or known_classes
+        timm_inputs, timm_classes = timm_description(architecture.removeprefix("timm:"))
+        inputs, classes = inputs or timm_inputs, classes or timm_classes
     if inputs is None or classes is None:
         missing = "--inputs" if inputs is None else "--classes"
-        raise ValueError(f"{architecture} does not say what it takes; pass {missing}.")
+        raise ValueError(f"{architecture} has no description of its inputs and classes; pass {missing}.")
     card = Card(
         architecture=architecture,
         options=dict(options or {}),

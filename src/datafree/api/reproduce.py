@@ -1,4 +1,4 @@
-"""One experiment from its teacher to the numbers beside a paper's, through the command line that a user has."""
+"""The function `reproduce`: one experiment, from its teacher to the paper's number, through the command line."""
 
 import dataclasses
 import json
@@ -32,11 +32,27 @@ def reproduce(
     device: str = "auto",
     command: str = "",
 ) -> dict[str, Any]:
-    """Teach the teacher, or take `teacher`; distil a student a seed, one on the real data, one on noise; judge the last.
+    """Run an experiment: train the teacher, distil one student a seed, one on real data and one on noise, evaluate the last.
 
-    `data` is the folder of the .npz files. Everything lies in `runs`, and the same call resumes it. `jobs` seeds are distilled
-    at once, which changes wall times alone. Raises `ValueError` where the data is not there, or a part fails, which has then
-    said why.
+    The same call again resumes it.
+
+    Args:
+        experiment: an entry of `EXPERIMENTS`: data, networks, recipe, flags, and the paper's number.
+        data: folder of the labelled `.npz` files. They train and evaluate the teacher, evaluate the students, and train only
+            the student on real data.
+        runs: folder of the teacher and of all run folders.
+        seeds: seeds of the students.
+        teacher: network file of a trained teacher; None: one is trained.
+        jobs: number of students distilled at the same time, which affects only wall times.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+        command: command line to store in the result.
+
+    Returns:
+        The result as JSON values: last and best accuracy or mIoU of each student, of the teacher and the baselines, in percent,
+        wall and CPU time in seconds, peak memory in MiB, and the paper's number.
+
+    Raises:
+        ValueError: the data do not exist, or a command failed; it has printed the reason.
     """
     train, test = (data / f"{experiment.data}_{split}.npz" for split in ("train", "test"))
     for file in (train, test):
@@ -45,27 +61,29 @@ def reproduce(
                 f"{file} does not exist; put the images and labels of {experiment.task} there, as arrays `images` and `labels`."
             )
     where = f"--device {device}"
-    taught = teacher or runs / "teacher.safetensors"
-    if not taught.exists():
-        _datafree(f"teach {_q(train)} --arch {experiment.teacher} {experiment.teach} {where} --seed 0 --out {_q(taught)}")
+    file = teacher or runs / "teacher.safetensors"
+    if not file.exists():
+        _run_command(
+            f"teach {_quoted(train)} --arch {experiment.teacher} {experiment.teach} {where} --seed 0 --out {_quoted(file)}"
+        )
     noise = runs / "noise.safetensors"  # standard normal, in the teacher's network units
     if not noise.exists():
-        noise_set(load(taught).card.inputs, experiment.noise_images, seed=0).save(noise)
+        noise_set(load(file).card.inputs, experiment.noise_images, seed=0).save(noise)
 
     def distilled(name: str, flags: str) -> dict[str, Any]:
-        line = f"distill {_q(taught)} --student {experiment.student} --out {_q(runs / name)} --eval {_q(test)} {where}"
-        _datafree(f"{line} {flags}")
-        found: dict[str, Any] = json.loads((runs / name / "run.json").read_text(encoding="utf-8"))["results"]
-        return found
+        out = f"--out {_quoted(runs / name)} --eval {_quoted(test)} {where}"
+        _run_command(f"distill {_quoted(file)} --student {experiment.student} {out} {flags}")
+        results: dict[str, Any] = json.loads((runs / name / "run.json").read_text(encoding="utf-8"))["results"]
+        return results
 
     stored = f"--recipe {STORED} {experiment.baseline} --method.path"
     flags = {
-        "kd-real": f"{stored} {_q(train)} {experiment.real}",
-        "kd-noise": f"{stored} {_q(noise)} --method.look.augment.crop 0",
+        "kd-real": f"{stored} {_quoted(train)} {experiment.real}",
+        "kd-noise": f"{stored} {_quoted(noise)} --method.look.augment.crop 0",
     }
     flags |= {f"seed-{seed}": f"--recipe {experiment.recipe} --seed {seed} {experiment.distil}" for seed in seeds}
     with ThreadPoolExecutor(jobs) as pool:
-        real, blind, *found = pool.map(distilled, flags.keys(), flags.values())
+        on_real, on_noise, *students = pool.map(distilled, flags.keys(), flags.values())
     return {
         "recipe": experiment.recipe,
         **({"label": experiment.label} if experiment.label else {}),
@@ -78,35 +96,38 @@ def reproduce(
         "machine": Runtime(device).machine(),
         "versions": record.versions(),
         "paper": dataclasses.asdict(experiment.paper),
-        "teacher": round(evaluate(taught, str(test), device=device).percent, 2),
-        "baselines": {"kd_real": _last(real), "kd_noise": _last(blind)},
-        "runs": [_row(seed, row) for seed, row in zip(seeds, found, strict=True)],
+        "teacher": round(evaluate(file, str(test), device=device).percent, 2),
+        "baselines": {"kd_real": _last(on_real), "kd_noise": _last(on_noise)},
+        "runs": [_row(seed, results) for seed, results in zip(seeds, students, strict=True)],
     }
 
 
-def _row(seed: int, row: dict[str, Any]) -> dict[str, Any]:
-    name = _metric(row)
-    best = round(row[f"best_{name}_oracle"], 2)
-    return {"seed": seed, "last": _last(row), "best_epoch": best, **{key: row[key] for key in COSTS}}
+def _row(seed: int, results: dict[str, Any]) -> dict[str, Any]:
+    best = round(results[f"best_{_metric(results)}_oracle"], 2)
+    return {"seed": seed, "last": _last(results), "best_epoch": best, **{key: results[key] for key in COSTS}}
 
 
-COSTS = ("rounds", "wall_s", "cpu_s", "peak_mb")
+COSTS = ("rounds", "wall_s", "cpu_s", "peak_mb")  # rounds, seconds, seconds, MiB
 
 
-def _last(row: dict[str, Any]) -> float:
-    return round(float(row[f"student_{_metric(row)}"]), 2)
+def _last(results: dict[str, Any]) -> float:
+    """Accuracy or mIoU of the last student, percent."""
+    return round(float(results[f"student_{_metric(results)}"]), 2)
 
 
-def _metric(row: dict[str, Any]) -> str:
-    return "miou" if "student_miou" in row else "accuracy"
+def _metric(results: dict[str, Any]) -> str:
+    return "miou" if "student_miou" in results else "accuracy"
 
 
-def _q(path: Path) -> str:
+def _quoted(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def _datafree(line: str) -> None:
-    """Run one command in a process of its own, so that its peak memory is its own."""
+def _run_command(line: str) -> None:
+    """Run one datafree command in a process of its own, so that its peak memory is measured by itself."""
     print_line(f"$ datafree {line}")
     if subprocess.run([sys.executable, "-m", "datafree.cli", *shlex.split(line)], check=False).returncode:
-        raise ValueError("A part of the experiment failed; what it said stands above. The same line goes on from there.")
+        raise ValueError(
+            f"A part of the experiment failed, with the reason printed above: datafree {line.split()[0]}. "
+            "Remove the cause; the same command then resumes the experiment."
+        )

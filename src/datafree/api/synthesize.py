@@ -1,4 +1,4 @@
-"""The verb `synthesize`: a transfer set from a teacher alone."""
+"""The function `synthesize`: a transfer set from a teacher, without a student."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -35,29 +35,54 @@ def synthesize(
     quiet: bool = False,
     allow_code: Collection[str] = (),
 ) -> TransferSet:
-    """Make a transfer set of `n` images from `teacher` alone, without a student.
+    """Make a transfer set from a teacher, without a student.
 
-    `method` is a method's settings, a recipe, or a recipe's name. `out` is the set's file: the same call again resumes;
-    without it the set is only returned. With `shard=(3, 16)` the third of sixteen parts is made and returned; the parts
-    read back as one set by their common name. `pixels` is how images are kept; the soft `targets` that they were made for
-    (where the method has such) and the teacher's `logits` are kept beside them.
+    The same call again resumes, or returns a finished set.
 
-    Raises `ValueError` for a method that needs a student, and as `distill` does.
+    Args:
+        teacher: a module that returns logits [B, classes] for inputs [B, C, H, W] in network units, a `Network`, or the path of
+            a network file. It is copied, and never changed.
+        method: settings of a method that needs no student, a recipe, or a recipe's name in `RECIPES`.
+        n: number of images of the whole set.
+        inputs: shape and scaling of one input; needed for a plain module, and replaces those of a card.
+        out: file of the set; shards are named after it. None: the set is only returned.
+        shard: the part to make, from 1, and the number of parts. The parts are read as one set by their common name.
+        batch: images made together; a kill loses at most as many.
+        pixels: type of a stored image: `uint8`, or `float16` in [0, 1].
+        targets: store the soft targets that images were made for, if the method has any.
+        logits: store the teacher's logits.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+        precision: `fp32`, `bf16` (autocast), or `auto`: bf16 on a GPU that computes in it, else fp32.
+        seed: seed of all random numbers.
+        quiet: print no progress.
+        allow_code: packages whose code may be imported and called to build the teacher.
+
+    Returns:
+        The set, or with `shard` its part.
+
+    Raises:
+        ValueError: the method needs a student or does not support the teacher, `out` holds another set, or a shard is not
+            possible.
+        FloatingPointError: a loss is no longer finite.
+        OSError: a file cannot be written.
+        Interrupted: asked to stop (Ctrl-C, SIGTERM); all complete batches have been saved.
     """
-    taught = as_network(teacher, inputs, allow_code)
+    network = as_network(teacher, inputs, allow_code)
     plan = SetPlan(n, batch, *shard, pixels=pixels, targets=targets, logits=logits)
     settings = method if isinstance(method, Method) else (find_recipe(method) if isinstance(method, str) else method).method
     if settings.adversarial:
-        raise ValueError("This method's inputs depend on a student, so it cannot make a set without one; use distill.")
+        raise ValueError(
+            f"The images of {settings.name} depend on a student, so it cannot make a set without one; use distill."
+        )
     with (
         Runtime(device, precision, seed).seeded() as runtime,
         path_or_temporary(out, "set.safetensors") as path,
     ):
-        card = taught.card
-        problem = Problem(Teacher(taught.module, card.inputs, runtime), NoStudent(), card.inputs, card.classes, card.task)
+        card = network.card
+        problem = Problem(Teacher(network.module, card.inputs, runtime), NoStudent(), card.inputs, card.classes, card.task)
         problem.check_teacher()
         synthesizer = settings.start(problem, runtime)
-        made = {"method": settings.model_dump(mode="json"), "teacher": fingerprint(taught.module), "seed": seed, "n": n}
+        made = {"method": settings.model_dump(mode="json"), "teacher": fingerprint(network.module), "seed": seed, "n": n}
         made |= {"batch": batch, "pixels": pixels, "targets": targets, "logits": logits, "precision": runtime.precision}
-        label = SetCard(inputs=problem.inputs, provenance=synthesizer.provenance(), shards=plan.shards, made=made)
-        return read_shard(fill(problem, synthesizer, runtime, plan, path, label, quiet))
+        set_card = SetCard(inputs=problem.inputs, provenance=synthesizer.provenance(), shards=plan.shards, made=made)
+        return read_shard(fill(problem, synthesizer, runtime, plan, path, set_card, quiet))

@@ -1,4 +1,4 @@
-"""The verb `teach`: train a teacher on labelled data, for people who still have some, and for benchmarks."""
+"""The function `teach`: train a teacher on labelled data, for users who have such data, and for benchmarks."""
 
 import contextlib
 import shutil
@@ -31,14 +31,32 @@ def teach(
     seed: int = 0,
     quiet: bool = False,
 ) -> Network:
-    """Train a fresh network of that `architecture` on labelled data, and return it in eval mode with its card.
+    """Train a new teacher on labelled data.
 
-    `data` is as on the command line (see `load_labelled`). `shape` is the (C, H, W) that images are resized to, left out: as
-    they are; `mean` and `std` are of each channel in [0, 1] pixels, left out: measured on the data. `out` is the network file
-    to write: the same call again resumes. `seed` decides the initial weights and the order of images.
+    With `out` the same call again resumes an interrupted training.
 
-    Raises `ValueError` for data that cannot be read or an architecture that does not fit it, `FloatingPointError` where the
-    loss becomes NaN, and with `out` `Interrupted` after saving itself on Ctrl-C or SIGTERM.
+    Args:
+        data: labelled data: an `.npz`, a folder, or `torchvision:SET:ROOT:train`, as on the command line, or `Labelled`.
+        architecture: a name from `ARCHITECTURES` (`resnet20`), or `timm:NAME`.
+        out: network file to write; None: the network is only returned.
+        training: settings of the training.
+        shape: (C, H, W) that images are resized to; None: their own.
+        mean: mean of each channel, of pixels in [0, 1]; empty: measured on the data.
+        std: standard deviation of each channel, of pixels in [0, 1]; empty: measured on the data.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+        precision: `fp32`, `bf16` (autocast), or `auto`: bf16 on a GPU that computes in it, else fp32.
+        seed: seed of all random numbers: initial weights, order of the images, augmentation.
+        quiet: print no progress.
+
+    Returns:
+        The teacher with its card, in eval mode.
+
+    Raises:
+        ValueError: the data cannot be read, the architecture does not fit them, or `out` belongs to a training with other
+            settings.
+        FloatingPointError: the loss became NaN.
+        OSError: a file cannot be written.
+        Interrupted: asked to stop (Ctrl-C, SIGTERM) with `out`; a checkpoint has been saved.
     """
     runtime = Runtime(device, precision, seed)
     labelled = load_labelled(data) if isinstance(data, str) else data

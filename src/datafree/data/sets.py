@@ -111,13 +111,8 @@ def shard_path(path: Path, shard: int, shards: int) -> Path:
 
 def is_set(path: Path) -> bool:
     """Whether `path` names a transfer set, in one file or in shards."""
-    files = _shard_files(path) if not path.exists() else [path]
-    return (
-        bool(files)
-        and files[0].is_file()
-        and files[0].suffix == ".safetensors"
-        and metadata_entry(files[0], _LABEL) is not None
-    )
+    file = next(iter([path] if path.exists() else _shard_files(path)), path)
+    return file.is_file() and file.suffix == ".safetensors" and metadata_entry(file, _LABEL) is not None
 
 
 def read_set(path: Path) -> TransferSet:
@@ -132,9 +127,7 @@ def read_set(path: Path) -> TransferSet:
     if card.shards > 1:
         files = [shard_path(_common_name(files[0]), i, card.shards) for i in range(1, card.shards + 1)]
         if missing := [file.name for file in files if not file.exists()]:
-            raise ValueError(
-                f"{len(missing)} of {card.shards} shards are missing, {missing[0]} first; make them with datafree synthesize."
-            )
+            raise ValueError(f"{len(missing)} of {card.shards} shards are missing, {missing[0]} first; make them too.")
         if foreign := [file.name for file in files if read_set_card(file) != card]:
             raise ValueError(f"{foreign[0]} is a shard of another set than {files[0].name}; make both with the same settings.")
     return _read_shards(card, files)
@@ -168,17 +161,14 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     pixels = tensors.get("pixels")
     if pixels is None or pixels.dim() != 4 or pixels.dtype not in (torch.uint8, torch.float16):
         seen = "none" if pixels is None else f"{pixels.dtype} {list(pixels.shape)}"
-        raise ValueError(
-            f"{path} is not a transfer set: it needs pixels [N, C, H, W], uint8 or float16; seen: {seen}. Make the set again."
-        )
+        raise ValueError(f"{path} is not a transfer set: pixels are {seen}, not uint8 or float16 [N, C, H, W]; make it again.")
     if any(len(value) != len(pixels) for value in tensors.values()):
         lengths = ", ".join(f"{name} {len(value)}" for name, value in tensors.items())
-        raise ValueError(f"{path} is not a transfer set: its tensors differ in length ({lengths}). Make the set again.")
+        raise ValueError(f"{path} is not a transfer set: its tensors differ in length ({lengths}); make it again.")
     return tensors
 
 
-def _common_name(path: Path) -> Path:
-    """`set.safetensors` for `set-00003-of-00016.safetensors`."""
+def _common_name(path: Path) -> Path:  # set.safetensors for set-00003-of-00016.safetensors
     return path.with_name(re.sub(r"-\d{5}-of-\d{5}$", "", path.stem) + path.suffix)
 
 

@@ -6,17 +6,19 @@ import math
 import re
 import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
-from datafree.core.distributed import is_main
+from datafree.core.distributed import broadcast, is_main
 from datafree.core.runtime import Runtime
-from datafree.engine.folder import RunDir
+from datafree.engine.folder import RunDir, earlier_plan
 from datafree.engine.log import seconds_of
 from datafree.engine.loop import Job, run
 from datafree.engine.method import Problem
 from datafree.engine.plan import Plan
 from datafree.engine.preparation import PREPARATION
+from datafree.engine.progress import print_line
 from datafree.engine.recipe import Recipe
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -120,7 +122,23 @@ def stretched(plan: Plan, budget: Budget, pace: Pace | None = None) -> Plan:
     return plan.model_copy(update=changes)
 
 
-def plan_summary(plan: Plan, pace: Pace | None) -> str:
+def fit_to_budget(recipe: Recipe, budget: str, problem: Problem, out: str | Path | None, quiet: bool) -> Recipe:
+    """The recipe with its rounds scaled to `budget`; if the run in `out` was started with that budget, with its plan.
+
+    Raises `ValueError` as `parse_budget` and `stretched` do.
+    """
+    if out and (earlier := earlier_plan(Path(out), budget)):
+        return dataclasses.replace(recipe, plan=Plan(**earlier))
+    limit, silent = parse_budget(budget), quiet or not is_main()
+    if limit.seconds:
+        print_line(f"budget {budget}: measuring a few rounds", silent)
+    pace = broadcast(measure(problem, recipe.per_process())) if limit.seconds else None
+    plan = stretched(recipe.plan, limit, pace)
+    print_line(f"budget {budget}: {_summary(plan, pace)} (the recipe's own: {recipe.plan.rounds:,} rounds)", silent)
+    return dataclasses.replace(recipe, plan=plan)
+
+
+def _summary(plan: Plan, pace: Pace | None) -> str:
     """Rounds, images and, with `pace`, expected wall time of a run by `plan`, in one line."""
     time_ = f", about {_duration(pace.seconds(plan))}" if pace else ""
     return f"{plan.rounds:,} rounds, {plan.images() * _making_rounds(plan):,} images{time_}"

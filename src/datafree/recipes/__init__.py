@@ -1,4 +1,4 @@
-"""Named settings with their source, a file a method."""
+"""Recipes by name: settings with their source, one file a method."""
 
 from typing import Any
 
@@ -36,19 +36,20 @@ RECIPES: dict[str, Recipe] = {
     **BLEND_RECIPES,
     **STORED_RECIPES,
 }
+"""Every recipe, by the name that `distill` and `synthesize` accept."""
 
 
 def find_recipe(name: str) -> Recipe:
-    """The recipe of that name. Raises `ValueError` with the names there are."""
+    """The recipe `name`. Raises `ValueError`, with all names, if there is none."""
     if name not in RECIPES:
-        raise ValueError(f"No recipe is named {name!r}; there are: {', '.join(RECIPES)}.")
+        raise ValueError(f"No recipe is named {name!r}; name one of {', '.join(RECIPES)}.")
     return RECIPES[name]
 
 
 def recipe_from(settings: dict[str, Any]) -> Recipe:
-    """The recipe that `Recipe.settings` wrote. Raises `ValueError` where a setting is missing or not valid."""
+    """The recipe with settings that `Recipe.settings` returned. Raises `ValueError` if one is missing or not valid."""
     try:
         method = settings["method"]
-        return Recipe(METHODS[method["name"]](**method), Plan(**settings["plan"]), "given back from a run")
+        return Recipe(METHODS[method["name"]](**method), Plan(**settings["plan"]), "settings of an earlier run")
     except (KeyError, TypeError) as error:
-        raise ValueError(f"These are not the settings of a run of ours ({error}); give the run.json of one.") from error
+        raise ValueError(f"These are not the settings of a run ({error}); give the run.json of one.") from error

@@ -11,7 +11,7 @@ from datafree.methods.deepinversion import DeepInversion
 
 
 def _dda_cifar(data: str, diffusion: Diffusion, model: str) -> Recipe:
-    """CSD's images and the bank's variations: 80,000 images, up to 40,000 variations, then 400 a round as CSD."""
+    """80,000 images of CSD, at most 40,000 variations of the first 10,000, then 400 images a round as in CSD."""
     host = CSD(inversion={"batch": 200, "steps": 200}, warmup_images=80_000, warmup_steps=500)
     return Recipe(
         DDA(host=host, bank=80_000, batch=200, diffusion=diffusion),
@@ -30,12 +30,12 @@ def _dda_cifar(data: str, diffusion: Diffusion, model: str) -> Recipe:
             eval_every=5,
             grid_every=20,
         ),
-        f"Li et al. 2024, arXiv 2410.17606, {data}, its code's settings; {model}; 10,000 sources, omega, warmup: ours",
+        f"Li et al. 2024, arXiv 2410.17606, {data}, settings of its code; {model}; 10,000 sources, omega and warmup (ours)",
     )
 
 
 def _dda_light(host: Method) -> Recipe:
-    """2,000 images and their variations, then 20 rounds of 100 images each; minutes for a small teacher on one core."""
+    """2,000 images and their variations, then 20 rounds of 100 images; takes minutes for a small teacher on one core."""
     return Recipe(
         DDA(
             host=host,
@@ -61,13 +61,13 @@ def _dda_light(host: Method) -> Recipe:
             eval_every=0,
             grid_every=0,
         ),
-        "ours, for CPUs: DDA (arXiv 2410.17606) made small; docs/methods/dda.md",
+        "this package: DDA (arXiv 2410.17606) made small for CPUs; docs/methods/dda.md",
     )
 
 
 DDA_RECIPES: dict[str, Recipe] = {
-    "dda-csd-cifar10": _dda_cifar("CIFAR-10", Diffusion(), "a diffusion model trained on the bank: ours"),
-    "dda-csd-cifar100": _dda_cifar("CIFAR-100", Diffusion(), "a diffusion model trained on the bank: ours"),
+    "dda-csd-cifar10": _dda_cifar("CIFAR-10", Diffusion(), "a diffusion model trained on the bank (ours)"),
+    "dda-csd-cifar100": _dda_cifar("CIFAR-100", Diffusion(), "a diffusion model trained on the bank (ours)"),
     "dda-csd-cifar10-sd": _dda_cifar(
         "CIFAR-10",
         Diffusion(pipeline="lambdalabs/sd-image-variations-diffusers", revision="v2.0", guidance=3.0, steps=25, batch=32),

@@ -6,7 +6,7 @@ from datafree.methods.common.generators import Latent
 from datafree.methods.dfad import DFAD
 
 _DFAD = "Fang et al. 2019, arXiv 1912.11006, settings of the authors' code"
-_EPOCH = 50  # rounds: what DFAD's code calls an epoch
+_EPOCH = 50  # rounds of an epoch in DFAD's code
 
 
 def _dfad_cifar(data: str) -> Recipe:
@@ -52,14 +52,14 @@ DFAD_RECIPES: dict[str, Recipe] = {
         Plan(
             rounds=150, steps=10, batch=128, lr=0.1, schedule="cosine", ema_decay=0.99, log_every=5, eval_every=0, save_every=50
         ),
-        "ours, for the demo: 8x8 digits in seconds",
+        "this package: 8x8 digits in seconds, for the demo",
     ),
     "dfad-mnist": Recipe(
         DFAD(latent=Latent(size=100, generator="upsample", width=128), batch=512, lr=1e-3),
         Plan(rounds=40 * _EPOCH, steps=5, batch=512, lr=0.01, weight_decay=1e-4, eval_every=_EPOCH),
         f"{_DFAD}, MNIST",
     ),
-    # Narrow generator, smaller batch, twice the student's steps and rate, cosine, averaging: minutes on a laptop.
+    # A narrow generator, smaller batches, twice the student's steps and learning rate, cosine, EMA: minutes on a laptop.
     "dfad-mnist-light": Recipe(
         DFAD(latent=Latent(size=100, generator="upsample", width=8), batch=128, lr=1e-3),
         Plan(
@@ -72,7 +72,7 @@ DFAD_RECIPES: dict[str, Recipe] = {
             ema_decay=0.99,
             eval_every=_EPOCH,
         ),
-        "ours, dfad-mnist made light; docs/methods/dfad.md names each change",
+        "this package: dfad-mnist made light; docs/methods/dfad.md lists each change",
     ),
     "dfad-cifar10": _dfad_cifar("CIFAR-10"),
     "dfad-cifar100": _dfad_cifar("CIFAR-100"),
@@ -92,7 +92,7 @@ DFAD_RECIPES: dict[str, Recipe] = {
     ),
     "dfad-camvid": _dfad_street("CamVid", weight_decay=5e-4, decay=0.1),
     "dfad-nyuv2": _dfad_street("NYUv2", weight_decay=5e-5, decay=0.3),
-    # The other generator, narrow, held to the teacher's statistics; small batches, cosine, averaging: minutes on one core.
+    # The other generator, narrow, with the statistics term; small batches, cosine, EMA: minutes on one core.
     "dfad-camvid-light": Recipe(
         DFAD(latent=Latent(size=128, generator="upsample", width=32), batch=16, lr=1e-3, objective="log-gap", statistics=1.0),
         Plan(
@@ -106,6 +106,6 @@ DFAD_RECIPES: dict[str, Recipe] = {
             eval_every=0,
             save_every=100,
         ),
-        "ours, dfad-camvid made light; docs/methods/dfad.md names each change",
+        "this package: dfad-camvid made light; docs/methods/dfad.md lists each change",
     ),
 }

@@ -1,4 +1,4 @@
-"""What `datafree reproduce` can run: a teacher, a student, a recipe on known data, and the number that a paper gives for it."""
+"""The experiments of `datafree reproduce`: a teacher, a student, a recipe and data, with the number that a paper reports."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -6,16 +6,16 @@ from functools import partial
 
 @dataclass(frozen=True)
 class Published:
-    """A number of a paper, in percent; None where there is none."""
+    """The number that a paper reports, in percent."""
 
-    value: float | None
-    kind: str  # how it was taken
+    value: float | None  # None: no number is published
+    kind: str  # which of the run's numbers it is: of the best epoch, as reported, or of another method
     source: str
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A row of the table of results; flags are those of the command line."""
+    """One row of the table of results; flags are those of the command line."""
 
     recipe: str
     task: str
@@ -26,9 +26,9 @@ class Experiment:
     paper: Published
     distil: str = ""  # flags of `datafree distill` that change the recipe
     baseline: str = ""  # flags of `datafree distill` in both baselines, on real data and on noise
-    real: str = ""  # more of those on real data
+    real: str = ""  # further flags of the baseline on real data
     noise_images: int = 60_000
-    label: str = ""  # what the table calls the method, where that is not the recipe's
+    label: str = ""  # name of the method in the table, if it is not that of the recipe
 
 
 _DFAD = "Fang et al. 2019, arXiv 1912.11006, authors' README"
@@ -37,7 +37,7 @@ _DAFL_MNIST = Published(98.20, "best epoch", "Chen et al. 2019, arXiv 1904.01186
 _UNPUBLISHED = Published(None, "best epoch", "no number published")
 _DFAD_MNIST = Published(98.3, "best epoch", _DFAD)
 _LENET = "--inputs 1x32x32 --epochs 15 --weight-decay 3e-3"
-_UNIT_PIXELS = "--inputs 1x32x32 --mean 0 --std 1 --epochs 15 --weight-decay 5e-4"  # as ZSKD: inputs in [0, 1]
+_UNIT_PIXELS = "--inputs 1x32x32 --mean 0 --std 1 --epochs 15 --weight-decay 5e-4"  # inputs in [0, 1], as in ZSKD
 _ALEXNET = "--mean 0 --std 1 --epochs 60 --lr 0.02 --schedule one-cycle --precision bf16"
 _BF16 = "--precision bf16"
 _on_resnets = partial(
@@ -66,7 +66,7 @@ _CAMVID = Experiment(
 
 EXPERIMENTS = {
     "dfad-mnist-light": Experiment("dfad-mnist-light", "MNIST", "mnist", "lenet5", "lenet5-half", _LENET, _DFAD_MNIST),
-    # What the teacher decides: the same with the weight decay that teachers of this size are mostly taught with.
+    # The effect of the teacher: the same student and recipe, with the usual weight decay for teachers of this size.
     "dfad-mnist-light-sharp-teacher": Experiment(
         recipe="dfad-mnist-light",
         task="MNIST, teacher's weight decay 5e-4",
@@ -101,9 +101,9 @@ EXPERIMENTS = {
         noise_images=4000,
     ),
     "dfad-camvid-light": replace(_CAMVID, label="DFAD with batch-norm statistics"),
-    # What the statistics do: the paper's game as it stands, with everything else alike.
+    # The effect of the statistics: the paper's loss without them, all else equal.
     "dfad-camvid-light-plain": replace(_CAMVID, distil=f"{_BF16} --method.statistics 0", label="DFAD"),
-    # And what the game adds to them: a weight beside which nothing is left of the gap.
+    # The effect of the gap: the statistics have so large a weight that the gap does not count.
     "dfad-camvid-light-statistics": replace(
         _CAMVID, distil=f"{_BF16} --method.statistics 1e6", label="DFAD's generator, held to the batch-norm statistics alone"
     ),
@@ -136,7 +136,7 @@ EXPERIMENTS = {
         distil="--precision bf16 --method.noise clouds --method.inversion.steps 100 --method.inversion.lr 0.03 "
         "--method.look.augment.jitter 0.5 "
         "--plan.pool-size 4000 --plan.warmup 40 --plan.synthesis-rounds 40 --plan.rounds 90 --plan.steps 60 --plan.batch 64",
-        # As many images as the student above sees; by Adam, since SGD on noise ended in NaN.
+        # As many images as the student of the recipe sees; with Adam, since SGD on noise became NaN.
         baseline="--precision bf16 --plan.rounds 15 --plan.optimizer adam --plan.lr 1e-3 --plan.weight-decay 0",
     ),
     "sttss-mnist": Experiment(

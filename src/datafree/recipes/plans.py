@@ -1,4 +1,4 @@
-"""Plans and settings that recipes of several methods share."""
+"""Plans and settings that the recipes of several methods share."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ ADAM: dict[str, Any] = {"optimizer": "adam", "weight_decay": 0}
 
 
 def set_plan(images: int, images_per_round: int, epochs: int, batch: int, **student: Any) -> Plan:
-    """Fill a set with `images`, then train on it, an epoch a round."""
-    filling = -(-images // images_per_round)
-    size = filling * images_per_round
+    """A plan that first makes a set of at least `images`, then trains the student on it for `epochs`, one epoch a round."""
+    synthesis_rounds = -(-images // images_per_round)
+    size = synthesis_rounds * images_per_round
     return Plan(
-        rounds=filling + epochs,
-        synthesis_rounds=filling,
-        warmup=filling,
+        rounds=synthesis_rounds + epochs,
+        synthesis_rounds=synthesis_rounds,
+        warmup=synthesis_rounds,
         images_per_round=images_per_round,
         pool_size=size,
         steps=-(-size // batch),

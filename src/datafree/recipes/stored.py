@@ -24,7 +24,7 @@ STORED_RECIPES: dict[str, Recipe] = {
             eval_every=10,
             grid_every=0,
         ),
-        "ours: plain distillation (Hinton et al. 2015, arXiv 1503.02531) on a stored set",
+        "this package: plain distillation (Hinton et al. 2015, arXiv 1503.02531) on a stored set",
     ),
     "stored-sttss-mnist": Recipe(
         Stored(path=Path("set.safetensors"), look=Look(temperature=20, augment=AFFINE)),
@@ -40,6 +40,6 @@ STORED_RECIPES: dict[str, Recipe] = {
             grid_every=0,
             **ADAM,
         ),
-        "ours: the student's half of sttss-mnist-light, for a set that was synthesised before",
+        "this package: the student's training of sttss-mnist-light, for a set that was synthesised before",
     ),
 }

@@ -10,9 +10,9 @@ STTSS_RECIPES: dict[str, Recipe] = {
     "sttss-mnist": Recipe(
         STTSS(sigma=1.5, activation=0.05, inversion={"batch": 100, "steps": 1500, "lr": 1e-3}, look={"temperature": 20}),
         set_plan(24_000, images_per_round=100, epochs=200, batch=512, lr=1e-3, **ADAM),
-        "Wang 2021, arXiv 2104.04868, LeNet-5 on MNIST; what the paper leaves open is ours, docs/methods/sttss.md",
+        "Wang 2021, arXiv 2104.04868, LeNet-5 on MNIST; our choices where the paper leaves them open: docs/methods/sttss.md",
     ),
-    # A fifteenth of the inversion's steps, each thirty times as long, from clouds of noise and without the activation term;
+    # A fifteenth of the inversion's steps with thirty times the learning rate, from clouds and without the activation term;
     # jitter; small batches. Chosen on a held-out part of the training set.
     "sttss-mnist-light": Recipe(
         STTSS(
@@ -23,7 +23,7 @@ STTSS_RECIPES: dict[str, Recipe] = {
             look=Look(temperature=20, augment=AFFINE),
         ),
         set_plan(24_000, images_per_round=100, epochs=160, batch=64, lr=2e-3, **ADAM),
-        "ours, sttss-mnist made light; docs/methods/sttss.md names each change",
+        "this package: sttss-mnist made light; docs/methods/sttss.md lists each change",
     ),
     "sttss-cifar10": Recipe(
         STTSS(
@@ -33,6 +33,6 @@ STTSS_RECIPES: dict[str, Recipe] = {
             look=Look(temperature=20, augment=Augmentation(shift=0.1, scale=0.1, degrees=10, flip=True)),
         ),
         set_plan(40_000, images_per_round=100, epochs=200, batch=512, lr=1e-3, **ADAM),
-        "Wang 2021, arXiv 2104.04868, AlexNet on CIFAR-10; what the paper leaves open is ours, docs/methods/sttss.md",
+        "Wang 2021, arXiv 2104.04868, AlexNet on CIFAR-10; our choices where the paper leaves them open: docs/methods/sttss.md",
     ),
 }

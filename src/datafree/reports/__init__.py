@@ -1,1 +1,1 @@
-"""What a person learns from a run."""
+"""What a person learns from a run: its record, page, scores and pictures."""

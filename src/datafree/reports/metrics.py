@@ -1,4 +1,4 @@
-"""How good a network is on labelled data, and how far it agrees with another: by image or by pixel."""
+"""Accuracy or mIoU of a network on labelled data, and its agreement with another network."""
 
 import math
 from dataclasses import dataclass
@@ -15,50 +15,50 @@ from datafree.networks.outputs import logits_of
 
 @dataclass(frozen=True)
 class Score:
-    """Percent: of images (`accuracy`), or the mean over classes of intersection over union (`miou`), and each class's."""
+    """Score of a network: accuracy over images, or intersection over union as a mean over classes and of each class."""
 
-    name: str
+    name: str  # `accuracy` or `miou`
     percent: float
-    each: tuple[float, ...] = ()  # NaN for a class that is neither there nor predicted
-    names: tuple[str, ...] = ()
-    images: int = 0
-    agreement: float | None = None  # percent of images or pixels for which two networks choose the same
+    each: tuple[float, ...] = ()  # IoU of each class, percent; NaN for a class that is neither present nor predicted
+    names: tuple[str, ...] = ()  # of the classes
+    images: int = 0  # evaluated
+    agreement: float | None = None  # percent of images or pixels for which two networks predict the same class
 
     def rounded(self) -> tuple[float | None, ...]:
-        """`each` to two decimals, None for NaN."""
+        """`each`, percent, to two decimals, with None for NaN."""
         return tuple(None if math.isnan(value) else round(value, 2) for value in self.each)
 
     @property
     def accuracy(self) -> float:
-        """`percent`, where it is one. Raises `AttributeError` where pixels were judged."""
+        """The accuracy, percent. Raises `AttributeError` if this score is a mIoU."""
         if self.name != "accuracy":
-            raise AttributeError(f"This score is a {self.name}, not an accuracy; ask for percent.")
+            raise AttributeError(f"This score is a {self.name}, not an accuracy; read percent.")
         return self.percent
 
 
 def format_score(score: Score) -> str:
-    """`accuracy 91.73 %`, `mIoU 45.10 %`."""
+    """The score as text: `accuracy 91.73 %` or `mIoU 45.10 %`."""
     return f"{ {'miou': 'mIoU'}.get(score.name, score.name) } {score.percent:.2f} %"
 
 
 @torch.no_grad()
 def predictions(network: nn.Module, pixels: Tensor, inputs: InputSpec, device: torch.device, batch: int = 1000) -> Tensor:
-    """First choice of `network` for uint8 pixels [N, C, H, W], one an image [N] or a pixel [N, H, W], on the CPU.
+    """Predicted classes for uint8 pixels [N, C, H, W]: [N], int64, one an image, or [N, H, W], uint8, one a pixel, on the CPU.
 
-    Answers of another size than the input are first enlarged to it, bilinearly. The network's modes are restored.
+    Logits of another size than the inputs are first resized to it, bilinearly. The network's modes are restored.
     """
     batch = max(1, min(batch, batch * 1024 // (inputs.shape[1] * inputs.shape[2])))
     with evaluating(network):
-        answers = (logits_of(network(inputs.to_network(part.to(device)))) for part in pixels.split(batch))
-        return torch.cat([_choice(answer, inputs).cpu() for answer in answers])
+        outputs = (logits_of(network(inputs.to_network(part.to(device)))) for part in pixels.split(batch))
+        return torch.cat([_predicted(logits, inputs).cpu() for logits in outputs])
 
 
-def _choice(answer: object, inputs: InputSpec) -> Tensor:
-    assert isinstance(answer, Tensor)
-    if answer.dim() == 4 and answer.shape[2:] != inputs.shape[1:]:
-        answer = F.interpolate(answer.float(), size=inputs.shape[1:], mode="bilinear", align_corners=False)
-    chosen = answer.argmax(1)
-    return chosen if answer.dim() == 2 else chosen.to(torch.uint8)
+def _predicted(logits: object, inputs: InputSpec) -> Tensor:
+    assert isinstance(logits, Tensor)
+    if logits.dim() == 4 and logits.shape[2:] != inputs.shape[1:]:
+        logits = F.interpolate(logits.float(), size=inputs.shape[1:], mode="bilinear", align_corners=False)
+    classes = logits.argmax(1)
+    return classes if logits.dim() == 2 else classes.to(torch.uint8)
 
 
 def percent(hits: Tensor) -> float:
@@ -66,24 +66,24 @@ def percent(hits: Tensor) -> float:
     return 100 * int(hits.sum()) / hits.numel()
 
 
-def score(chosen: Tensor, data: Labelled) -> Score:
-    """How good the choices are: accuracy where `data` has a label an image, mIoU where it has one a pixel."""
+def score(predicted: Tensor, data: Labelled) -> Score:
+    """Score of the predicted classes [N] or [N, H, W]: accuracy if `data` has a label an image, mIoU if it has one a pixel."""
     if data.labels.dim() == 1:
-        return Score("accuracy", percent(chosen == data.labels), images=len(chosen))
-    each = 100 * intersection_over_union(confusion(chosen, data.labels, data.classes, data.void))
-    return Score("miou", each.nanmean().item(), tuple(each.tolist()), data.names, images=len(chosen))
+        return Score("accuracy", percent(predicted == data.labels), images=len(predicted))
+    each = 100 * intersection_over_union(confusion(predicted, data.labels, data.classes, data.void))
+    return Score("miou", each.nanmean().item(), tuple(each.tolist()), data.names, images=len(predicted))
 
 
-def confusion(chosen: Tensor, labels: Tensor, classes: int, void: int | None) -> Tensor:
-    """Counts [classes, classes] of every pixel, truth by choice, of all images together; void pixels are left out."""
+def confusion(predicted: Tensor, labels: Tensor, classes: int, void: int | None) -> Tensor:
+    """Confusion matrix [classes, classes] over the pixels of all images, labels by predictions, without void pixels."""
     total = torch.zeros(classes * classes, dtype=torch.int64)
-    for some, true in zip(chosen.split(64), labels.split(64), strict=True):
-        known = torch.ones_like(true, dtype=torch.bool) if void is None else true != void
-        total += torch.bincount(true[known].long() * classes + some[known].long(), minlength=classes * classes)
+    for some, true in zip(predicted.split(64), labels.split(64), strict=True):
+        counted = torch.ones_like(true, dtype=torch.bool) if void is None else true != void
+        total += torch.bincount(true[counted].long() * classes + some[counted].long(), minlength=classes * classes)
     return total.view(classes, classes)
 
 
 def intersection_over_union(counts: Tensor) -> Tensor:
-    """IoU of each class [classes], in [0, 1], of a confusion matrix; NaN where a class is neither there nor chosen."""
+    """IoU of each class, [classes] in [0, 1], from a confusion matrix; NaN for a class neither present nor predicted."""
     hits = counts.diagonal().double()
     return hits / (counts.sum(0) + counts.sum(1) - hits)

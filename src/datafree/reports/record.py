@@ -1,4 +1,4 @@
-"""What a run says of itself in `run.json`: who took part, what it cost, which real bytes touched it."""
+"""The record of a run in `run.json`: versions, command and real data, and its results as text."""
 
 import json
 import platform
@@ -13,7 +13,7 @@ from datafree.engine.folder import PAGE, STUDENT
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide the numbers."""
+    """Versions of Python and of the packages that the numbers depend on."""
     found = {"python": platform.python_version()}
     for package in ("datafree", "torch", "numpy"):
         try:
@@ -29,19 +29,19 @@ def command() -> str:
 
 
 def provenance(training: str, evaluation: Labelled | None) -> dict[str, Any]:
-    """Which real data touched the run; `data_free` holds where the student never saw any."""
-    seen: dict[str, Any] | str = "none"
+    """The real data that the run used, for training and for evaluation; `data_free` is true if it trained without any."""
+    used: dict[str, Any] | str = "none"
     if evaluation:
-        seen = {"data": evaluation.source, "images": len(evaluation.labels), "sha256": evaluation.fingerprint()}
-    return {"data_free": training == "none", "training": training, "evaluation": seen}
+        used = {"data": evaluation.source, "images": len(evaluation.labels), "sha256": evaluation.fingerprint()}
+    return {"data_free": training == "none", "training": training, "evaluation": used}
 
 
 def outcome(folder: Path) -> list[str]:
-    """The end of a run, line by line, for the terminal: files, seconds of the phases, accuracies."""
+    """The results of a finished run as lines for the terminal: files, wall time of the phases, accuracy or mIoU."""
     results = json.loads((folder / "run.json").read_text(encoding="utf-8"))["results"]
     lines = [
         f"finished: {folder / STUDENT} after {results['rounds']} rounds, {results['wall_s']:.0f} s",
-        f"  the page to look at: {folder / PAGE}",
+        f"  report: {folder / PAGE}",
     ]
     phases = [name for name in results if name.endswith("_s") and name not in ("wall_s", "cpu_s")]
     if phases:
@@ -49,5 +49,5 @@ def outcome(folder: Path) -> list[str]:
     for name, shown in (("accuracy", ""), ("miou", "mIoU: ")):
         if f"student_{name}" in results:
             teacher, student = results[f"teacher_{name}"], results[f"student_{name}"]
-            lines += [f"{shown}teacher {teacher:.2f} %  student {student:.2f} % (the last one)"]
+            lines += [f"{shown}teacher {teacher:.2f} %  student {student:.2f} % (of the last round)"]
     return lines

@@ -1,0 +1,93 @@
+"""One distillation, from a problem and a recipe to the student's file, its record and its page."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from datafree.core.distributed import is_main
+from datafree.data.labelled import Labelled
+from datafree.engine import loop
+from datafree.engine.folder import STUDENT, RunDir
+from datafree.engine.method import Problem
+from datafree.engine.recipe import Recipe
+from datafree.networks.network import Card, Network
+from datafree.networks.weights import fingerprint, parameters
+from datafree.reports import record
+from datafree.reports.evaluation import evaluate_run, score_network
+from datafree.reports.page import write_report
+from datafree.reports.pictures import DRAWINGS, Sheet
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, from a problem to a student file, its record and its page; the last five fields do not affect the student."""
+
+    problem: Problem
+    card: Card  # the student's
+    recipe: Recipe
+    folder: RunDir
+    labelled: Labelled | None
+    quiet: bool
+    tensorboard: bool
+    budget: str | None  # as given by the caller
+    seconds: float | None  # wall time after which the run ends
+    reasons: tuple[str, ...]  # of `auto`, for its choice
+
+    def execute(self) -> None:
+        """Train the student, then write its file, the finished record and the page."""
+        problem, folder, recipe = self.problem, self.folder, self.recipe.per_process()
+        runtime = problem.teacher.runtime
+        synthesizer = recipe.method.start(problem, runtime)
+        runtime.seed_per_process()
+        folder.write({"status": "running", **self._initial_record(synthesizer.provenance())})
+        evaluate = self._evaluate if self.labelled else None
+        job = loop.Job(
+            problem, synthesizer, recipe.plan, runtime, folder, evaluate, self._draw, self.quiet, self.tensorboard, self.seconds
+        )
+        kept, clock, log = loop.run(job)
+        if kept is not problem.student:
+            problem.student.load_state_dict(kept.state_dict())
+        results: dict[str, Any] = {"rounds": clock.round, **runtime.totals(), "peak_mb": runtime.peak_mb()}
+        results |= {f"{name}_s": round(value, 2) for name, value in (clock.seconds() | runtime.phases).items()}
+        if not is_main():
+            return
+        self._save_student(clock.round)
+        if self.labelled:
+            results |= evaluate_run(problem, self.labelled, folder, log)
+        student = {"sha256": fingerprint(problem.student), "parameters": parameters(problem.student)}
+        folder.write({"status": "finished", "student": student, "results": results})
+        write_report(folder.path)
+
+    def _initial_record(self, provenance: str) -> dict[str, Any]:
+        """The entries of `run.json` that are known before the first round."""
+        teacher = self.problem.teacher
+        return {
+            "command": record.command(),
+            "budget": self.budget,
+            "source": self.recipe.source,
+            **({"auto": list(self.reasons)} if self.reasons else {}),
+            "task": self.problem.task,
+            "versions": record.versions(),
+            "machine": teacher.runtime.machine(),
+            "provenance": record.provenance(provenance, self.labelled),
+            "teacher": {"sha256": self.folder.identity["teacher"], "parameters": parameters(teacher)},
+        }
+
+    def _save_student(self, rounds: int) -> None:
+        history = {
+            "event": "distilled",
+            "method": self.recipe.method.name,
+            "teacher": self.folder.identity["teacher"],
+            "rounds": rounds,
+            "seed": self.folder.identity["seed"],
+        }
+        Network(self.problem.student, self.card.model_copy(update={"history": (history,)})).save(self.folder.path / STUDENT)
+
+    def _evaluate(self, network: nn.Module) -> dict[str, float]:
+        assert self.labelled
+        score = score_network(self.problem, self.labelled, network)
+        return {score.name: score.percent}
+
+    def _draw(self, pixels: Tensor) -> Sheet:
+        return DRAWINGS[self.problem.task](self.problem, pixels, self.labelled.colours if self.labelled else None)

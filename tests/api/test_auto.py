@@ -26,8 +26,7 @@ def choice(teacher: Network, student: nn.Module | None = None, seconds: float | 
 
 def test_a_teacher_with_statistics_is_inverted_and_another_gets_images_that_cost_nothing(taught: Network) -> None:
     good = choice(taught, seconds=3600)
-    assert good.recipe.method.name == "blend"
-    assert good.recipe.method.host.name == "nayer"
+    assert good.recipe.method.name == "fast"
     assert "2 batch norms" in good.reasons[0]
     assert choice(taught, seconds=1).recipe.method.name == "procedural", "there is no time for more"
     fresh = network(1)  # its statistics are as first set
@@ -51,7 +50,7 @@ def test_sizes_follow_memory_and_time(taught: Network, monkeypatch: pytest.Monke
     monkeypatch.setattr(auto, "available_bytes", lambda device: 10 * 2**20 // 64)
     small = choice(taught, seconds=3600).recipe.plan
     assert 0 < small.micro_batch < small.batch
-    assert small.images_per_round <= max(8, small.micro_batch)
+    assert small.images_per_round <= max(8, small.micro_batch) < whole.images_per_round
 
 
 def test_no_flag_gives_a_student_and_the_same_line_resumes(

@@ -2,29 +2,25 @@
 
 from dataclasses import dataclass
 
+from datafree.core.modes import evaluating
 from datafree.core.runtime import available_bytes
-from datafree.data.augment import Augmentation
-from datafree.engine.look import Look
 from datafree.engine.method import Method, Problem
 from datafree.engine.plan import Plan
 from datafree.engine.recipe import Recipe
-from datafree.methods.blend import Blend
-from datafree.methods.common.generators import Latent
-from datafree.methods.common.procedural.supply import Supply
-from datafree.methods.dfad import DFAD
-from datafree.methods.nayer import NAYER
-from datafree.methods.procedural import Procedural
 from datafree.networks.cost import saved_bytes
 from datafree.networks.health import Health, examine
 from datafree.networks.outputs import noise_for
+from datafree.recipes.dfad import DFAD_RECIPES
+from datafree.recipes.fast import FAST_RECIPES
+from datafree.recipes.procedural import PROCEDURAL_RECIPES
 
-LOOKS = 400_000  # images that a student sees in the time that is planned where none is asked for
+LOOKS = 400_000  # images that a student sees in the time that is planned where none is given
 SHORTEST, LONGEST = 300, 7200  # seconds of that time
 SHARE = 0.5  # of the available memory that a step may take
-PASSES = 3  # of the teacher, forward and backward, that a look is about as dear as: its answer, the student, the images
-STEPS = 1000  # of the student, at least, before its batches get larger
+PASSES = 3  # of the teacher, forward and backward, that a look costs about as much as: its answer, the student, the images
 FEW = 50_000  # looks for which images that cost steps of their own are not worth it
 LARGE = 64  # pixels a side beyond which a generator that doubles twice would be mostly its first layer
+ROUNDS = 100  # at least, that a run should have
 
 
 @dataclass(frozen=True)
@@ -47,78 +43,61 @@ def choose(problem: Problem, seconds: float | None = None) -> Choice:
     look = PASSES * health.seconds_per_image  # what a student's look at an image takes
     given = seconds or min(LONGEST, max(SHORTEST, 60 * round(LOOKS * look / 60)))
     micro, memory = _micro_batch(problem, health)
-    method, why = _method(problem, health, given / look)
-    plan = _plan(given / look, micro, isinstance(method, Blend))
+    base, why = _base(problem, health, given / look)
+    plan = _sized(base.plan, given / look, micro)
     size = f"batches of {plan.batch}" + (f" in parts of {plan.micro_batch}" if plan.micro_batch else "")
     reasons = (
         why,
         f"{size}: an image takes {memory / 2**20:.1f} MiB in both networks, and {micro:,} of them are half of what is free",
         f"{given / 60:.0f} minutes{'' if seconds else ' by default'}: a look at an image takes about {1000 * look:.1f} ms here",
     )
-    return Choice(Recipe(method, plan, "chosen for this teacher by auto"), given, reasons)
+    return Choice(Recipe(_coloured(base.method, problem), plan, f"picked by auto; {base.source}"), given, reasons)
 
 
-def _plan(looks: float, micro: int, dear: bool) -> Plan:
-    """A schedule for about so many images that the student sees; the budget will set the rounds. `dear`: images cost steps."""
-    batch = next((size for size in (64, 32, 16) if looks >= size * STEPS), 8)
-    steps = int(min(40, max(1, looks / batch / 220)))
-    images = max(8, min(steps * batch // (20 if dear else 5), micro))
-    return Plan(
-        rounds=220,
-        warmup=20,
-        images_per_round=images,
-        pool_size=100 * images,
-        steps=steps,
+def _base(problem: Problem, health: Health, looks: float) -> tuple[Recipe, str]:
+    """The recipe to begin with, and why, in a time in which a student sees about `looks` images."""
+    _, height, width = problem.inputs.shape
+    invertible = health.norms_sane and health.gradient
+    fits = height % 4 == width % 4 == 0 and max(height, width) <= LARGE
+    norms = f"{health.norms} batch norms whose statistics are of data"
+    if problem.task == "segmentation" and invertible and fits:
+        return DFAD_RECIPES["dfad-camvid-light"], f"dfad with statistics: a segmenter with {norms}"
+    if problem.task == "classification" and invertible and fits and looks >= FEW:
+        return FAST_RECIPES["fast-light"], f"fast: {norms}"
+    if not health.gradient:
+        lack = "no gradient reaches the teacher's inputs"
+    elif not health.norms_sane:
+        lack = "the teacher has no batch norms with statistics of data"
+    else:
+        lack = f"the time is enough for {looks:,.0f} looks at images" if fits else f"inputs of {height}x{width} are large"
+    return PROCEDURAL_RECIPES["procedural-light"], f"procedural images, chosen for even classes: {lack}"
+
+
+def _coloured(method: Method, problem: Problem) -> Method:
+    """Objects in colour may be mirrored; grey images are often digits, and may not."""
+    flip = {"flip": problem.inputs.shape[0] == 3}
+    changes = {"look": {"augment": flip}, "views": flip}
+    return method.replaced(**{name: change for name, change in changes.items() if name in type(method).model_fields})
+
+
+def _sized(plan: Plan, looks: float, micro: int) -> Plan:
+    """`plan` for about so many images that the student sees, and for a memory that holds `micro` of them."""
+    per_round = max(8, min(plan.steps * plan.batch, int(looks / ROUNDS)))
+    batch = max(8, min(plan.batch, per_round))
+    images = max(8, min(plan.images() * per_round // (plan.steps * plan.batch), micro))
+    return plan.replaced(
         batch=batch,
+        steps=max(1, per_round // batch),
+        images_per_round=images if plan.images_per_round else 0,
         micro_batch=micro if micro < batch else 0,
-        lr=0.05,
-        weight_decay=1e-4,
-        schedule="cosine",
-        ema_decay=0.99,
-        log_every=1,
-        save_every=10,
         eval_every=10,
-        grid_every=0,
+        log_every=1 if plan.rounds < 500 else plan.log_every,
     )
-
-
-def _method(problem: Problem, health: Health, looks: float) -> tuple[Method, str]:
-    """The method and the reason for it, in a time in which a student sees about `looks` images."""
-    look = _look(problem)
-    channels, height, width = problem.inputs.shape
-    statistics = health.norms_sane and health.gradient and looks >= FEW
-    if problem.task == "segmentation" and statistics and height % 4 == width % 4 == 0 and max(height, width) <= 2 * LARGE:
-        latent = Latent(size=128, generator="upsample", width=32)
-        method: Method = DFAD(latent=latent, batch=16, objective="log-gap", statistics=1.0)
-        return method, f"dfad with statistics: a segmenter with {health.norms} batch norms whose statistics are of data"
-    if problem.task == "classification" and statistics and height % 4 == width % 4 == 0 and max(height, width) <= LARGE:
-        host = NAYER(
-            inversion={"batch": 200, "steps": 20, "lr": 4e-3},
-            latent={"width": 32},
-            views=Augmentation(crop=2, flip=channels == 3),
-            look=look,
-        )
-        method = Blend(host=host, share=0.3)
-        return method, f"nayer with 3 procedural images in 10: {health.norms} batch norms whose statistics are of data"
-    lacks = "its inputs get no gradient" if not health.gradient else "it has no batch norms with statistics of data"
-    if health.norms_sane and health.gradient:
-        lacks = f"its inputs are {height}x{width}" if looks >= FEW else f"the time is enough for {looks:,.0f} looks at images"
-    return Procedural(supply=Supply(), look=look), f"procedural images, chosen for even classes: {lacks}"
-
-
-def _look(problem: Problem) -> Look:
-    """Small changes that keep a digit a digit; objects in colour may also be mirrored."""
-    affine = Augmentation(shift=0.1, scale=0.1, degrees=10, flip=problem.inputs.shape[0] == 3)
-    return Look(temperature=20, augment=affine, mixup=1.0 if problem.task == "classification" else 0.0)
 
 
 def _micro_batch(problem: Problem, health: Health) -> tuple[int, int]:
     """Most images that go through both networks together, and what one of them takes there, in bytes."""
-    student = problem.student
-    modes = [(layer, layer.training) for layer in student.modules()]
-    student.eval()
-    own = saved_bytes(student, noise_for(student, problem.inputs))
-    for layer, mode in modes:
-        layer.training = mode
+    with evaluating(problem.student):
+        own = saved_bytes(problem.student, noise_for(problem.student, problem.inputs))
     bytes_ = 2 * own + health.bytes_per_image
     return max(1, int(SHARE * available_bytes(problem.teacher.runtime.device) / max(1, bytes_))), bytes_

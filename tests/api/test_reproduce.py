@@ -94,7 +94,7 @@ def test_every_experiment_names_a_recipe_of_ours() -> None:
 
 def test_mistakes_are_answered_in_words(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce", "dfad-mnst", "--data", str(data)]) == 1
-    assert "there are dfad-mnist-light" in capsys.readouterr().err
+    assert "name one of dfad-mnist-light" in capsys.readouterr().err
     assert main(["reproduce", "dfad-mnist", "--data", str(data)]) == 1
     assert "mnist_train.npz does not exist" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""The command line: one command, one file; each makes one public call, and prints what a person wants to know."""
+"""The command line: one file a command, which makes one public call and prints its result."""
 
 from datafree.cli.app import main
 

@@ -1,4 +1,4 @@
-"""`python -m datafree.cli`."""
+"""`python -m datafree.cli`, the same as `datafree`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The command line: a table of commands, loaded when called, and one sentence for each failure."""
+"""The table of commands, each loaded when it is called, and the handling of their failures."""
 
 import errno
 import os
@@ -12,35 +12,35 @@ from datafree import __version__
 
 HELP = """Distil a trained network into a smaller one without any training data.
 
-teacher file -> [datafree distill] -> student file + a run folder that says how it was made
+teacher file -> [datafree distill] -> student file + a run folder with its record
 """
 COMMANDS = {
-    "demo": "Train a teacher, throw the data away, distil: a student on screen in a minute.",
+    "demo": "Train a teacher, discard the data, distil a student: takes a minute.",
     "pack": "Make a network file of weights, an architecture and an input description.",
     "teach": "Train a teacher on labelled data.",
-    "reproduce": "Run a paper's experiment, and put our number beside its own.",
+    "reproduce": "Run a paper's experiment, and compare the result with the paper's number.",
     "evaluate": "Accuracy of a network, and agreement with another.",
     "inspect": "Show a network file or a transfer set.",
     "export-set": "Write a transfer set as an image folder, WebDataset shards or an .npz.",
 }
-# The flags of these depend on the recipe, so they are made when the command is called.
+# The flags of these depend on the recipe, so they are created when the command is called.
 RECIPE_COMMANDS = {
-    "distill": "Distil a teacher into a smaller student, without its data; the same line again resumes.",
-    "synthesize": "Make a transfer set from a teacher, without a student; the same line again resumes.",
+    "distill": "Distil a teacher into a smaller student, without its data; the same command resumes.",
+    "synthesize": "Make a transfer set from a teacher, without a student; the same command resumes.",
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit status. Every foreseen failure ends in one sentence on standard error."""
+    """Run one command, and return the exit status. Expected failures print one sentence on standard error."""
     tokens = sys.argv[1:] if arguments is None else arguments
     try:
-        _say_that_it_starts(tokens)
+        _announce(tokens)
         _app(tokens)(tokens, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except KeyboardInterrupt as error:
         print(f"datafree: {error or 'stopped.'}", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # as in `datafree inspect FILE | head`: whoever read along has gone, and needs no sentence
+    except BrokenPipeError:  # as in `datafree inspect FILE | head`: the reader has ended, so nothing is printed
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.dup2(nowhere, sys.stderr.fileno())
@@ -65,15 +65,15 @@ def _app(tokens: list[str]) -> App:
     return app
 
 
-def _say_that_it_starts(tokens: list[str]) -> None:
-    """Before torch is loaded, which takes seconds: a command that takes longer says at once that it was understood."""
-    long = tokens[:1] and tokens[0] in ("distill", "synthesize", "teach") and not {"--help", "-h"} & {*tokens}
-    if long and os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts, one speaks
+def _announce(tokens: list[str]) -> None:
+    """Print the name of a long command before torch is loaded, which takes seconds."""
+    is_long = tokens[:1] and tokens[0] in ("distill", "synthesize", "teach") and not {"--help", "-h"} & {*tokens}
+    if is_long and os.environ.get("RANK", "0") == "0":  # under torchrun only rank 0 prints
         print(f"datafree {__version__}: {tokens[0]}, loading torch", file=sys.stderr, flush=True)
 
 
 def without_flags() -> None:
-    """Stands in the table of `datafree --help` for a command whose flags are made when it is called."""
+    """Takes the place of a recipe command in `datafree --help`, since its flags do not exist there."""
 
 
 def _sentence(error: Exception) -> str:
@@ -82,7 +82,7 @@ def _sentence(error: Exception) -> str:
     from datafree.core.settings import explain
 
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"The disk is full ({error}); free some space and give the same line again."
-    # cyclopts wraps what pydantic says; the cause names the field.
+        return f"The disk is full ({error}); free some space, then run the same command again."
+    # cyclopts wraps pydantic's error, which names the field.
     cause = error if isinstance(error, ValidationError) else error.__cause__
     return explain(cause) if isinstance(cause, ValidationError) else str(error)

@@ -1,4 +1,4 @@
-"""What several commands take."""
+"""Types and parsing of arguments that several commands share."""
 
 from copy import copy
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ EvalData = Annotated[str | None, Parameter(name="--eval")]
 
 
 def shape_of(text: str) -> tuple[int, int, int]:
-    """`3x32x32` as numbers. Raises `ValueError`."""
+    """Channels, height and width in `3x32x32`. Raises `ValueError` for text of another form."""
     parts = text.lower().split("x")
     if len(parts) != 3 or not all(part.isdigit() for part in parts):
         raise ValueError(f"--inputs {text!r} is not CHANNELSxHEIGHTxWIDTH; write 1x32x32 or 3x224x224.")
@@ -23,7 +23,7 @@ def shape_of(text: str) -> tuple[int, int, int]:
 
 
 def preset(settings: Settings) -> type[Settings]:
-    """A subclass of `settings`' class with its values as defaults, so that flags and help show those of the recipe."""
+    """A subclass of the settings' class with their values as defaults, which flags and help then show."""
     fields: dict[str, Any] = {}
     for name, field in type(settings).model_fields.items():
         field, value = copy(field), getattr(settings, name)
@@ -34,7 +34,7 @@ def preset(settings: Settings) -> type[Settings]:
 
 
 def flag_value(tokens: list[str], flag: str) -> str | None:
-    """The value of `flag` among `tokens`, in either form."""
+    """The value of `flag` among `tokens`, given as `--flag VALUE` or `--flag=VALUE`; None if it is missing."""
     for i, token in enumerate(tokens):
         if token == flag and i + 1 < len(tokens):
             return tokens[i + 1]

@@ -1,4 +1,4 @@
-"""`datafree demo`."""
+"""The command `datafree demo`."""
 
 from pathlib import Path
 
@@ -6,13 +6,10 @@ import datafree
 
 
 def demo(*, seed: int = 0, out: Path | None = None) -> None:
-    """Train a small teacher on scikit-learn's handwritten digits, throw them away, distil a smaller student with DFAD.
+    """Train a small teacher on scikit-learn's handwritten digits, discard them, distil a smaller student with DFAD.
 
-    Parameters
-    ----------
-    seed
-        Seed of the teacher and of the student.
-    out
-        Folder for the teacher, the baseline and the run; left out: runs/demo-SEED, made anew.
+    Args:
+        seed: Seed of the teacher and of the student.
+        out: Folder for the teacher, the baseline and the run, deleted first; left out: runs/demo-SEED.
     """
     datafree.demo(seed, out)

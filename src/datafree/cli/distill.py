@@ -1,4 +1,4 @@
-"""`datafree distill`, whose flags are made for the recipe that it is called with."""
+"""The command `datafree distill`, with flags for the settings of the recipe that it is called with."""
 
 import json
 from collections.abc import Callable
@@ -19,11 +19,11 @@ from datafree.engine.recipe import Recipe
 from datafree.recipes import find_recipe, recipe_from
 from datafree.reports.record import outcome
 
-UNNAMED = "dfad-cifar10"  # whose flags are shown where no recipe is named
+UNNAMED = "dfad-cifar10"  # its flags are shown if no recipe is named
 
 
 def distill_command(tokens: list[str]) -> Callable[..., None]:
-    """The distill command with the flags and defaults of the recipe that `tokens` name."""
+    """The distill command with the flags and defaults of the recipe, or of the run, that `tokens` name."""
     config = flag_value(tokens, "--config")
     name = flag_value(tokens, "--recipe")
     name = None if name == AUTO else name
@@ -56,65 +56,50 @@ def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Call
         compile: Compile = default_compile,
         allow_code: Packages = (),
     ) -> None:
-        """Distil a teacher into a smaller student, without its data; the same line again resumes.
+        """Distil a teacher into a smaller student, without its data; the same command resumes.
 
         The --method flags are those of the recipe's method: name a recipe to see them with its defaults.
 
-        Parameters
-        ----------
-        teacher
-            A network file; make one with datafree pack or datafree teach.
-        student
-            The student's architecture: a name of ours, or timm:NAME.
-        recipe_name
-            Named settings with their source; left out, or auto: the teacher is examined, and they are picked for it.
-        config
-            The run.json of an earlier run, whose settings are taken.
-        out
-            The run's folder: log.csv, images, checkpoint, student.safetensors, run.json.
-        eval_data
-            Labelled data to report accuracy on; the student is never chosen by it.
-        method
-            Settings of the method.
-        plan
-            Settings of the training.
-        device
-            auto, cpu, cuda, cuda:1, ...
-        precision
-            fp32, or bf16 autocast; auto: bf16 on a GPU that has it, else fp32.
-        seed
-            Seed of everything random.
-        dry_run
-            Go once through every phase at the smallest size, then stop.
-        tensorboard
-            Also write TensorBoard event files into the run's folder.
-        budget
-            Wall time (90s, 20m, 1.5h) or images that the method makes (50000images): the recipe's rounds are stretched to it.
-        compile
-            Run the networks by torch.compile, in its mode of that name; worth its minute on long runs alone.
-        allow_code
-            Packages whose code may be imported and called to build the teacher.
+        Args:
+            teacher: A network file; make one with datafree pack or datafree teach.
+            student: Architecture of the student: a name of this package (resnet20, ...), or timm:NAME.
+            recipe_name: Name of the recipe: a method's settings with their source; left out, or auto: picked for the teacher.
+            config: The run.json of an earlier run, whose settings are used.
+            out: Folder of the run: log.csv, images, checkpoint, student.safetensors, run.json, report.html.
+            eval_data: Labelled data to report the accuracy or mIoU on; the student is never chosen by it.
+            method: Settings of the method.
+            plan: Settings of the training.
+            device: auto, cpu, cuda, cuda:1, ...
+            precision: fp32, or bf16 autocast; auto: bf16 on a GPU that computes in it, else fp32.
+            seed: Seed of all random numbers.
+            dry_run: Run every phase once at the smallest size, then stop.
+            tensorboard: Also write TensorBoard event files to the run's folder.
+            budget: Wall time (90s, 20m, 1.5h) or images (50000images) to which the number of rounds is scaled.
+            compile: Mode of torch.compile for the networks; it takes about a minute first, so it pays only on long runs.
+            allow_code: Packages whose code may be imported and called to build the teacher.
         """
         if not named and (method or plan):
             raise ValueError("The flags --method and --plan belong to a recipe; name one with --recipe, or give --config.")
         if student is None or (out is None and not dry_run):
-            raise ValueError("A run needs " + ("--student NAME." if student is None else "a folder, --out RUN."))
-        given = recipe.changed(method, plan) if named else AUTO
+            raise ValueError(
+                "A run needs " + ("a student; pass --student NAME." if student is None else "a folder; pass --out RUN.")
+            )
+        changed = recipe.changed(method, plan) if named else AUTO
         if dry_run:
             datafree.dry_run(
-                teacher, student, given, eval_data=eval_data, device=device, precision=precision, seed=seed, quiet=True,
+                teacher, student, changed, eval_data=eval_data, device=device, precision=precision, seed=seed, quiet=True,
                 compile=compile, allow_code=allow_code,
             )  # fmt: skip
             print("dry run passed: synthesis, student steps, checkpoint, resume, evaluation and student file")
             return
         assert out is not None
-        before = is_finished(out)
+        was_finished = is_finished(out)
         datafree.distill(
-            teacher, student, recipe=given, out=out, eval_data=eval_data, device=device, precision=precision, seed=seed,
+            teacher, student, recipe=changed, out=out, eval_data=eval_data, device=device, precision=precision, seed=seed,
             tensorboard=tensorboard, budget=budget, compile=compile, allow_code=allow_code,
         )  # fmt: skip
         if launch_rank()[0] == 0:
-            print("already " * before + "\n".join(outcome(out)))
+            print("already " * was_finished + "\n".join(outcome(out)))
 
     command.__annotations__ |= {"method": preset(recipe.method) | None, "plan": preset(recipe.plan) | None}
     return command

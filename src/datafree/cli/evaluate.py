@@ -1,4 +1,4 @@
-"""`datafree evaluate`."""
+"""The command `datafree evaluate`."""
 
 from pathlib import Path
 
@@ -8,21 +8,15 @@ from datafree.reports.metrics import format_score
 
 
 def evaluate(network: Path, *, data: str, against: Path | None = None, device: str = "auto", allow_code: Packages = ()) -> None:
-    """Accuracy of a network on labelled data, or mIoU where each pixel has a label, and agreement with another network.
+    """Accuracy of a network on labelled data, or mIoU if each pixel has a label, and agreement with another network.
 
-    Parameters
-    ----------
-    network
-        A network file.
-    data
-        An .npz (images; labels, one an image or a pixel), a folder with one folder a class, or images and masks,
-        or torchvision:SET:ROOT.
-    against
-        Another network file: how often both choose the same class.
-    device
-        auto, cpu, cuda, cuda:1, ...
-    allow_code
-        Packages whose code may be imported and called to build the networks.
+    Args:
+        network: A network file.
+        data: An .npz (images; labels, one an image or a pixel), a folder with one folder a class, a folder with images
+            and masks, or torchvision:SET:ROOT.
+        against: Another network file, to report how often both predict the same class.
+        device: auto, cpu, cuda, cuda:1, ...
+        allow_code: Packages whose code may be imported and called to build the networks.
     """
     score = datafree.evaluate(network, data, against=against, device=device, allow_code=allow_code)
     print(f"{format_score(score)} on {score.images:,} images")

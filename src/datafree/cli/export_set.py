@@ -1,4 +1,4 @@
-"""`datafree export-set`."""
+"""The command `datafree export-set`."""
 
 from pathlib import Path
 from typing import Literal
@@ -7,16 +7,12 @@ import datafree
 
 
 def export_set(file: Path, *, to: Literal["imagefolder", "webdataset", "npz"], out: Path) -> None:
-    """Write a transfer set for other training code: images in pixels with the teacher's soft labels beside them.
+    """Write a transfer set for other training code: 8-bit images with the teacher's soft labels.
 
-    Parameters
-    ----------
-    file
-        A transfer set; its common name where it is in shards.
-    to
-        imagefolder: one folder a class and soft_labels.npz; webdataset: tar shards; npz: one file.
-    out
-        The folder or file to write.
+    Args:
+        file: A transfer set; for a set in shards their common name.
+        to: imagefolder: one folder a class and soft_labels.npz; webdataset: tar shards; npz: one file.
+        out: The folder or file to write.
     """
     found = datafree.export_set(file, to, out)
     print(f"{out}: {len(found):,} images as {to}")

@@ -1,4 +1,4 @@
-"""`datafree pack`."""
+"""The command `datafree pack`."""
 
 import json
 from pathlib import Path
@@ -22,36 +22,26 @@ def pack(
 ) -> None:
     """Make a network file of weights, an architecture and an input description.
 
-    Parameters
-    ----------
-    weights
-        A .safetensors file, or a .pt/.pth/.th state dict (also nested under state_dict or model).
-    arch
-        A name of ours (resnet20, ...), timm:NAME, or package.module:factory.
-    out
-        The network file to write.
-    inputs
-        CHANNELSxHEIGHTxWIDTH of one input; timm's networks know theirs.
-    mean
-        Mean of each channel in [0, 1] pixels, taken off before the network.
-    std
-        Standard deviation of each channel in [0, 1] pixels, divided by.
-    classes
-        Number of classes; timm's networks know theirs.
-    options
-        Keyword arguments of the factory, as JSON.
-    allow_code
-        Packages whose code may be imported and called to build the network.
+    Args:
+        weights: A .safetensors file, or a .pt/.pth/.th state dict (also nested under state_dict or model).
+        arch: A name of this package (resnet20, ...), timm:NAME, or package.module:factory.
+        out: The network file to write.
+        inputs: CHANNELSxHEIGHTxWIDTH of one input; may be left out for timm's networks.
+        mean: Mean of each channel, of pixels in [0, 1], which is subtracted from inputs.
+        std: Standard deviation of each channel, of pixels in [0, 1], by which inputs are divided.
+        classes: Number of classes; may be left out for timm's networks.
+        options: Keyword arguments of the factory, as JSON.
+        allow_code: Packages whose code may be imported and called to build the network.
     """
     spec = None
     if inputs:
         spec = InputSpec(shape=shape_of(inputs), mean=mean or (0.0,), std=std or (1.0,))
     elif mean or std:
-        raise ValueError("--mean and --std describe inputs whose shape is not given; pass --inputs CHANNELSxHEIGHTxWIDTH too.")
+        raise ValueError("--mean or --std is given without the shape of inputs; pass --inputs CHANNELSxHEIGHTxWIDTH too.")
     try:
         keywords = json.loads(options)
     except json.JSONDecodeError as error:
-        raise ValueError(f"--options is not JSON ({error}); write it as '{{\"width\": 16}}'.") from error
+        raise ValueError(f"--options {options!r} is not JSON ({error}); write it as '{{\"width\": 16}}'.") from error
     packed = datafree.pack(weights, arch, spec, classes, keywords, allow_code)
     packed.save(out)
     print(f"{out}: {arch}, {packed.parameters:,} weights, inputs {packed.card.inputs}, {packed.card.classes} classes")

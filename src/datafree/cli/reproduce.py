@@ -1,4 +1,4 @@
-"""`datafree reproduce`."""
+"""The command `datafree reproduce`."""
 
 import json
 from pathlib import Path
@@ -20,34 +20,25 @@ def reproduce(
     jobs: int = 1,
     device: str = "auto",
 ) -> None:
-    """Run a paper's experiment, and put our last student beside its number; the same line again resumes.
+    """Run a paper's experiment, and compare the last student with the paper's number; the same command resumes.
 
-    Parameters
-    ----------
-    name
-        The experiment, mostly called as its recipe; a name that is not known lists them.
-    data
-        Folder of the labelled .npz files, mnist_train.npz and mnist_test.npz say. They teach the teacher and judge; the
-        student never sees them, but for the one that is distilled on them for comparison.
-    seeds
-        Students that are distilled, by seeds 0, 1, ...
-    teacher
-        A network file to take in place of teaching one.
-    runs
-        Folder of the run folders; this experiment's lie in one of its name.
-    out
-        Where the JSON of the results goes; left out: RUNS/NAME/result.json.
-    jobs
-        Students that are distilled at once.
-    device
-        auto, cpu, cuda, cuda:1, ...
+    Args:
+        name: The experiment, in most cases named as its recipe; an unknown name lists them.
+        data: Folder of the labelled .npz files, for example mnist_train.npz and mnist_test.npz. They train the teacher and
+            evaluate all networks; no student is trained on them, except the one on real data for comparison.
+        seeds: Number of students that are distilled, with seeds 0, 1, ...
+        teacher: Network file of a trained teacher; left out: one is trained.
+        runs: Folder of the experiments; this one writes RUNS/NAME.
+        out: JSON file of the result; left out: RUNS/NAME/result.json.
+        jobs: Number of students that are distilled at the same time.
+        device: auto, cpu, cuda, cuda:1, ...
     """
     if name not in EXPERIMENTS:
-        raise ValueError(f"No experiment is named {name!r}; there are {', '.join(EXPERIMENTS)}.")
+        raise ValueError(f"No experiment is named {name!r}; name one of {', '.join(EXPERIMENTS)}.")
     if seeds < 1:
-        raise ValueError(f"--seeds {seeds} is no student; give 1 or more.")
-    given = " --teacher FILE" if teacher else ""
-    command = f"datafree reproduce {name} --data FOLDER{given} --seeds {seeds}"
+        raise ValueError(f"--seeds {seeds} gives no student; pass 1 or more.")
+    teacher_flag = " --teacher FILE" if teacher else ""
+    command = f"datafree reproduce {name} --data FOLDER{teacher_flag} --seeds {seeds}"
     result = datafree.reproduce(
         EXPERIMENTS[name], data, runs / name, range(seeds), teacher=teacher, jobs=jobs, device=device, command=command
     )

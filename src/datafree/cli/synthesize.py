@@ -1,4 +1,4 @@
-"""`datafree synthesize`, whose flags are made for the recipe that it is called with."""
+"""The command `datafree synthesize`, with flags for the settings of the recipe that it is called with."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from datafree.core.runtime import Precision
 from datafree.engine.method import Method
 from datafree.recipes import RECIPES, find_recipe
 
-UNNAMED = "sttss-mnist"  # whose flags are shown where no recipe is named
+UNNAMED = "sttss-mnist"  # its flags are shown if no recipe is named
 
 
 def synthesize_command(tokens: list[str]) -> Callable[..., None]:
@@ -39,38 +39,23 @@ def synthesize_command(tokens: list[str]) -> Callable[..., None]:
         seed: int = 0,
         allow_code: Packages = (),
     ) -> None:
-        """Make a transfer set from a teacher alone; the same line again resumes.
+        """Make a transfer set from a teacher, without a student; the same command resumes.
 
-        Parameters
-        ----------
-        teacher
-            A network file; make one with datafree pack or datafree teach.
-        n
-            Images of the whole set.
-        out
-            The set's file, .safetensors; shards are named after it.
-        recipe_name
-            Named settings with their source, of a method that needs no student.
-        method
-            Settings of the method.
-        shard
-            Make one part of several, 3/16 say, here; under torchrun each process makes its own.
-        batch
-            Images made together, and the most that a kill can cost.
-        pixels
-            How an image is kept: uint8, or float16 in [0, 1].
-        targets
-            Keep the soft targets that images were made for.
-        logits
-            Keep the teacher's logits.
-        device
-            auto, cpu, cuda, cuda:1, ...
-        precision
-            fp32, or bf16 autocast; auto: bf16 on a GPU that has it, else fp32.
-        seed
-            Seed of everything random.
-        allow_code
-            Packages whose code may be imported and called to build the teacher.
+        Args:
+            teacher: A network file; make one with datafree pack or datafree teach.
+            n: Number of images of the whole set.
+            out: The set's file, .safetensors; shards are named after it.
+            recipe_name: Name of a recipe of a method that needs no student: its settings with their source.
+            method: Settings of the method.
+            shard: Make only one part of several, for example 3/16; under torchrun each process makes its own part.
+            batch: Images made together; a kill loses at most as many.
+            pixels: Type of a stored image: uint8, or float16 in [0, 1].
+            targets: Store the soft targets that images were made for.
+            logits: Store the teacher's logits.
+            device: auto, cpu, cuda, cuda:1, ...
+            precision: fp32, or bf16 autocast; auto: bf16 on a GPU that computes in it, else fp32.
+            seed: Seed of all random numbers.
+            allow_code: Packages whose code may be imported and called to build the teacher.
         """
         if not name:
             raise ValueError(f"Name a recipe with --recipe: {', '.join(RECIPES)}.")
@@ -81,16 +66,16 @@ def synthesize_command(tokens: list[str]) -> Callable[..., None]:
             allow_code=allow_code,
         )  # fmt: skip
         print(f"finished: {made.path}")
-        for what, words in describe_set(made).items():
-            print(f"  {what}: {words}")
+        for what, text in describe_set(made).items():
+            print(f"  {what}: {text}")
 
     command.__annotations__ |= {"method": preset(recipe.method) | None}
     return command
 
 
 def part_of(text: str) -> tuple[int, int]:
-    """`3/16` as numbers. Raises `ValueError`."""
+    """Shard and number of shards in `3/16`. Raises `ValueError` for text of another form."""
     shard, _, shards = text.partition("/")
     if not (shard.isdigit() and shards.isdigit()):
-        raise ValueError(f"--shard {text!r} is not of the form 3/16.")
+        raise ValueError(f"--shard {text!r} is not of the form SHARD/SHARDS; write 3/16.")
     return int(shard), int(shards)

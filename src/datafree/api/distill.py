@@ -187,7 +187,7 @@ class Run:
         write_report(folder.path)
 
     def _initial_record(self, provenance: str) -> dict[str, Any]:
-        """The entries of `run.json` that are known before the first round."""
+        """The entries of `run.json` at the start of the run."""
         teacher = self.problem.teacher
         return {
             "command": record.command(),

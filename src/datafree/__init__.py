@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Public name -> its module. Loaded on first use, so that `datafree --help` need not wait for torch.
-_HOMES = {
+# Public name -> its module, imported at the first use of the name, so that `datafree --help` does not wait for torch.
+_MODULES = {
     "Augmentation": "data.augment",
     "Blend": "methods.blend",
     "CMI": "methods.cmi",
@@ -119,6 +119,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'datafree' has no attribute {name!r}")
-    return getattr(import_module(f"datafree.{_HOMES[name]}"), name)
+    return getattr(import_module(f"datafree.{_MODULES[name]}"), name)

@@ -1,4 +1,4 @@
-"""The function `teach`: train a teacher on labelled data, for users who have such data, and for benchmarks."""
+"""The function `teach`: train a teacher on labelled data."""
 
 import contextlib
 import shutil

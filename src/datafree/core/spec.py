@@ -43,18 +43,39 @@ class InputSpec(Settings):
         return "x".join(map(str, self.shape))
 
     def to_network(self, pixels: Tensor) -> Tensor:
-        """Pixels [B, C, H, W], uint8 in 0..255 or float in [0, 1], as float32 network units on the same device."""
+        """Convert pixels to network units.
+
+        Args:
+            pixels: images [B, C, H, W], uint8 in 0..255 or float in [0, 1].
+
+        Returns:
+            The images in network units, [B, C, H, W], float32, on the same device.
+        """
         mean, std = _statistics(self, pixels.device)
         scaled = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
         return (scaled - mean) / std
 
     def to_float_pixels(self, x: Tensor) -> Tensor:
-        """Network units [B, C, H, W] as float pixels, where 0 is black and 1 is white, neither rounded nor clipped."""
+        """Convert network units to float pixels.
+
+        Args:
+            x: images [B, C, H, W], network units.
+
+        Returns:
+            The pixels [B, C, H, W], 0 for black and 1 for white, neither rounded nor clipped.
+        """
         mean, std = _statistics(self, x.device)
         return x * std + mean
 
     def to_pixels(self, x: Tensor) -> Tensor:
-        """Network units [B, C, H, W] as uint8 pixels, rounded and clipped to 0..255."""
+        """Convert network units to 8-bit pixels.
+
+        Args:
+            x: images [B, C, H, W], network units.
+
+        Returns:
+            The pixels [B, C, H, W], uint8, rounded and clipped to 0..255.
+        """
         return (self.to_float_pixels(x) * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 

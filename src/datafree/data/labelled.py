@@ -153,7 +153,7 @@ def _torchvision(name: str) -> Labelled:
     factory = getattr(sets, parts[1], None)
     if factory is None:
         raise ValueError(
-            f"torchvision has no set named {parts[1]!r}; pass a name from torchvision.datasets, such as MNIST or CIFAR10."
+            f"torchvision has no set named {parts[1]!r}; pass a name from torchvision.datasets, for example MNIST."
         )
     takes = inspect.signature(factory).parameters
     which: dict[str, Any] = {"train": split == "train"} if "train" in takes else {"split": split} if "split" in takes else {}

@@ -1,4 +1,4 @@
-"""What a student is trained on: a batch, the pool that batches are drawn from, and a queue of images."""
+"""The images that a student is trained on: a batch, the pool that batches are drawn from, and a queue."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple

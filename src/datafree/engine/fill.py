@@ -60,7 +60,7 @@ def fill(
     """Make one shard and return its file; an existing file of the same set is returned as it is.
 
     Each batch is written when it is done; a kill loses at most one. Raises `ValueError` if the file holds another set, or if
-    shards are asked of a method whose batches depend on earlier ones, and `Interrupted` on Ctrl-C or SIGTERM.
+    batches of the method depend on earlier ones and there are several shards, and `Interrupted` on Ctrl-C or SIGTERM.
     """
     file = shard_path(out, plan.shard, plan.shards)
     if file.exists():

@@ -31,6 +31,7 @@ class CMI(Method):
     """Settings of CMI; the defaults are those of its code for CIFAR-10, from scratch."""
 
     name: Literal["cmi"] = "cmi"
+    """Name of the method."""
     inversion: Inversion = Inversion(batch=256, steps=200, lr=1e-3, betas=(0.5, 0.999))
     """How the generator and the noise of each batch are optimised; the projection has the same learning rate."""
     latent: Latent = Latent(size=256, width=128)
@@ -63,8 +64,15 @@ class CMI(Method):
     def start(self, problem: Problem, runtime: Runtime) -> "CMISynthesizer":
         """Start CMI.
 
+        Args:
+            problem: teacher, student and inputs.
+            runtime: device, precision and random numbers of the run.
+
+        Returns:
+            The synthesizer, which makes the images.
+
         Raises:
-            ValueError: the teacher has no batch norms with running statistics, or the generator cannot make such sides.
+            ValueError: the teacher has no batch norms with running statistics, or the generator cannot make these sides.
         """
         problem.refuse_other_tasks("cmi")
         return CMISynthesizer(self, problem, runtime)

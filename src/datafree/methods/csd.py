@@ -31,6 +31,7 @@ class CSD(Method):
     """Settings of CSD; the defaults are those of its code for CIFAR-10, which DDA (arXiv 2410.17606) uses as well."""
 
     name: Literal["csd"] = "csd"
+    """Name of the method."""
     inversion: Inversion = Inversion(batch=200, steps=200, lr=1e-3, betas=(0.5, 0.999))
     """How the generator and the noise of each batch are optimised."""
     latent: Latent = Latent(size=256, width=128)
@@ -55,6 +56,13 @@ class CSD(Method):
 
     def start(self, problem: Problem, runtime: Runtime) -> "CSDSynthesizer":
         """Start CSD.
+
+        Args:
+            problem: teacher, student and inputs.
+            runtime: device, precision and random numbers of the run.
+
+        Returns:
+            The synthesizer, which makes the images.
 
         Raises:
             ValueError: the teacher has no batch norms with running statistics, the student does not end in a linear layer, or

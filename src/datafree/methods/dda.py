@@ -31,9 +31,10 @@ MAX_TRIES_WITHOUT_A_KEEP = 1000  # variations after which a filter that has kept
 
 
 class DDA(Method):
-    """Settings of DDA. The loss is that of its code; the paper gives neither omega nor the embedding, which are ours."""
+    """Settings of DDA. The loss is that of its code; omega and the embedding are our choice, since the paper gives neither."""
 
     name: Literal["dda"] = "dda"
+    """Name of the method."""
     host: Host = CSD()
     """The method whose images are varied."""
     bank: Annotated[PositiveInt, PerRun(), DryRun(16)] = 10_000
@@ -67,6 +68,13 @@ class DDA(Method):
 
     def start(self, problem: Problem, runtime: Runtime) -> "DDASynthesizer":
         """Start the host and DDA.
+
+        Args:
+            problem: teacher, student and inputs.
+            runtime: device, precision and random numbers of the run.
+
+        Returns:
+            The synthesizer, which makes the images.
 
         Raises:
             ValueError: the host does not support the problem, or the diffusion model cannot be loaded.
@@ -191,10 +199,7 @@ class DDASynthesizer(Synthesizer):
         return Batch(x, y)
 
     def _variations(self, diffuser: Diffuser, x: Tensor, y: Tensor) -> Batch:
-        """The kept variations of x [B, C, H, W], network units, each with the target in y [B, classes] of its source.
-
-        Raises `ValueError` if the filter has kept none of many variations.
-        """
+        """Kept variations of x [B, C, H, W], network units, with their sources' targets. Raises `ValueError` if none is kept."""
         inputs, k = self.problem.inputs, self.settings.variations
         images = inputs.to_float_pixels(x).clamp(0, 1)
         with self.runtime.timed("variation"):

@@ -27,6 +27,7 @@ class DeepInversion(Method):
     """Settings of DeepInversion; the defaults are those of its code for CIFAR-10 ("parameters from the paper")."""
 
     name: Literal["deepinversion"] = "deepinversion"
+    """Name of the method."""
     inversion: Inversion = Inversion(batch=256, steps=2000, lr=0.05, betas=(0.9, 0.999), statistics=10.0)
     """How the images are optimised, in network units."""
     total_variation: NonNegativeFloat = 2.5e-5
@@ -49,6 +50,13 @@ class DeepInversion(Method):
 
     def start(self, problem: Problem, runtime: Runtime) -> "DeepInversionSynthesizer":
         """Start DeepInversion.
+
+        Args:
+            problem: teacher, student and inputs.
+            runtime: device, precision and random numbers of the run.
+
+        Returns:
+            The synthesizer, which makes the images.
 
         Raises:
             ValueError: the statistics have a weight, and the teacher has no batch norms with running statistics.

@@ -28,10 +28,11 @@ class DFAD(Method):
     """Settings of DFAD; the defaults are those of the authors' code for CIFAR."""
 
     name: Literal["dfad"] = "dfad"
+    """Name of the method."""
     latent: Latent = Latent(size=256, generator="upsample", width=128)
     """The noise and the generator; the paper's are upsample, 128 wide, for 32x32, and dcgan, 64 wide, for 128x128."""
     batch: Images = 256
-    """Images in one pass of the generator; its batch norms use the statistics of such a batch."""
+    """Images in one pass of the generator; its batch norms use the statistics of these images."""
     lr: PositiveFloat = 1e-3
     """Learning rate of the generator's Adam."""
     generator_steps: PositiveInt = 1
@@ -54,8 +55,15 @@ class DFAD(Method):
     def start(self, problem: Problem, runtime: Runtime) -> "DFADSynthesizer":
         """Start DFAD with a new generator.
 
+        Args:
+            problem: teacher, student and inputs.
+            runtime: device, precision and random numbers of the run.
+
+        Returns:
+            The synthesizer, which makes the images.
+
         Raises:
-            ValueError: the task is not supported, the generator cannot make such sides, or `statistics` has a weight and the
+            ValueError: the task is not supported, the generator cannot make these sides, or `statistics` has a weight and the
                 teacher has no batch norms with running statistics.
         """
         problem.refuse_other_tasks("dfad", "segmentation")

@@ -21,6 +21,7 @@ class Stored(Method):
     """Settings of distillation on a stored set; labels of the set are ignored."""
 
     name: Literal["stored"] = "stored"
+    """Name of the method."""
     path: Path
     """The set: a transfer set (.safetensors, also in shards), an .npz with images, or a folder of images."""
     look: Look = Look(temperature=4.0)
@@ -30,6 +31,13 @@ class Stored(Method):
 
     def start(self, problem: Problem, runtime: Runtime) -> "StoredSynthesizer":
         """Read the set.
+
+        Args:
+            problem: teacher, student and inputs.
+            runtime: device, precision and random numbers of the run.
+
+        Returns:
+            The synthesizer, which makes the images.
 
         Raises:
             ValueError: the set cannot be read or holds no image, or `cache` is used together with augmentation.

@@ -32,6 +32,7 @@ class STTSS(Method):
     """Settings of STTSS. "(ours)" marks what the paper leaves open and we chose."""
 
     name: Literal["sttss"] = "sttss"
+    """Name of the method."""
     targets: Literal["normal", "dirichlet"] = "normal"
     """normal: those of the paper; dirichlet: those of ZSKD (arXiv 1905.08114), the paper's baseline, with our inversion."""
     sigma: PositiveFloat = 1.5
@@ -54,6 +55,13 @@ class STTSS(Method):
 
     def start(self, problem: Problem, runtime: Runtime) -> "STTSSSynthesizer":
         """Start STTSS: find the teacher's head and the layer before it.
+
+        Args:
+            problem: teacher, student and inputs.
+            runtime: device, precision and random numbers of the run.
+
+        Returns:
+            The synthesizer, which makes the images.
 
         Raises:
             ValueError: the teacher does not end in a linear layer, or no layer gives its features.

@@ -67,7 +67,7 @@ def parameters(network: nn.Module) -> int:
 
 
 def existing_file(path: str | Path) -> Path:
-    """`path` as a `Path`. Raises `ValueError` if there is no such file."""
+    """`path` as a `Path`. Raises `ValueError` if the file does not exist."""
     if not Path(path).is_file():
         raise ValueError(f"{os.fspath(path)} does not exist; name an existing file.")
     return Path(path)

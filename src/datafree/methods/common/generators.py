@@ -49,7 +49,7 @@ class UpsampleGenerator(nn.Module):
         if rows % 4 or columns % 4:
             raise ValueError(
                 f"The upsample generator doubles twice, "
-                f"so {rows}x{columns} must be multiples of 4; pass --inputs with such sides."
+                f"so {rows}x{columns} must be multiples of 4; pass --inputs with multiples of 4."
             )
         plain = (nn.BatchNorm2d(channels),) if affine else (nn.Tanh(), nn.BatchNorm2d(channels, affine=False))
         self.base = (width, rows // 4, columns // 4)
@@ -84,7 +84,7 @@ class DCGANGenerator(nn.Module):
         if rows % 16 or columns % 16:
             raise ValueError(
                 f"The dcgan generator doubles four times, so {rows}x{columns} must be multiples of 16; "
-                "pass --inputs with such sides, or --method.latent.generator upsample."
+                "pass --inputs with multiples of 16, or --method.latent.generator upsample."
             )
         widths = [8 * width, 4 * width, 2 * width, width, width]
         self.base = (widths[0], rows // 16, columns // 16)

@@ -23,7 +23,7 @@ class Inversion(Settings):
     """How images are optimised: Adam on the loss of their targets and of the teacher's batch-norm statistics."""
 
     batch: Images = 200
-    """Images inverted together; statistics are matched over such a batch."""
+    """Images inverted together; statistics are matched over these images."""
     steps: Steps = 200
     """Adam steps for each batch."""
     lr: PositiveFloat = 1e-3

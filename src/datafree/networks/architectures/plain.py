@@ -39,7 +39,7 @@ class AlexNet(nn.Module):
     """AlexNet for CIFAR, as ZSKD and STTSS use it: five convolutions and two hidden linear layers.
 
     The widths 48, 128, 192, 192, 128 and 512, 256 are those of the papers, divided by `halved`. Kernels are 5, 5, 3, 3, 3, with
-    a 3x3 max pool of stride 2 after the first, second and last; the pooling and the ReLUs are ours. Raises `ValueError` for
+    a 3x3 max pool of stride 2 after the first, second and last; pooling and ReLUs are our choice. Raises `ValueError` for
     sides under 16 pixels.
     """
 
@@ -82,7 +82,7 @@ class SmallCNN(nn.Module):
         super().__init__()
         if shape[1] % 4 or shape[2] % 4:
             raise ValueError(
-                f"small-cnn halves twice, so {shape[1]}x{shape[2]} must be multiples of 4; pass --inputs with such sides."
+                f"small-cnn halves twice, so {shape[1]}x{shape[2]} must be multiples of 4; pass --inputs with multiples of 4."
             )
         self.conv1 = nn.Conv2d(shape[0], width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)

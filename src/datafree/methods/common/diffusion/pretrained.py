@@ -21,7 +21,7 @@ class Pretrained(Diffuser):
     """A pretrained pipeline of image variation or of image-to-image; the class that the pipeline was saved with decides.
 
     Stable Diffusion image variation gets only the CLIP embedding of an image (as in DDA, arXiv 2410.17606); an image-to-image
-    pipeline starts from the image with noise. Raises `ValueError` if no such pipeline can be loaded.
+    pipeline starts from the image with noise. Raises `ValueError` if no pipeline can be loaded.
     """
 
     def __init__(self, settings: Diffusion, inputs: InputSpec, runtime: Runtime):

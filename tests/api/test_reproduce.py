@@ -50,7 +50,7 @@ def in_this_process(line: str) -> None:
 def test_an_experiment_from_its_teacher_to_its_verdict(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(api, "_datafree", in_this_process)
+    monkeypatch.setattr(api, "_run_command", in_this_process)
     monkeypatch.setitem(command.EXPERIMENTS, "tiny", SMALL)
     runs = data / "runs"
     line = ["reproduce", "tiny", "--data", str(data), "--seeds", "2", "--runs", str(runs), "--device", "cpu"]
@@ -114,5 +114,5 @@ def test_each_part_is_a_process_of_its_own_and_one_that_fails_has_said_why(
     assert main([*line, "--teacher", str(teacher_file)]) == 1
     assert lines[0][:4] == [sys.executable, "-m", "datafree.cli", "distill"]
     said = capfd.readouterr().err.splitlines()
-    assert said[-1] == "datafree: A part of the experiment failed; what it said stands above. The same line goes on from there."
+    assert said[-1].startswith("datafree: A part of the experiment failed, with the reason printed above: datafree distill.")
     assert any(each.startswith("datafree: ") and "no-such-net" in each for each in said)

@@ -248,5 +248,5 @@ def test_clip_embeddings_are_of_the_names_and_a_prior(taught: Network, text_enco
 def test_a_text_encoder_that_is_none_is_refused(taught: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers", reason="the extra [diffusion] is not installed")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ValueError, match="gives no pretrained model"):
+    with pytest.raises(ValueError, match="holds no pretrained model"):
         at_work(SMALL.replaced(embeddings="clip", clip=str(tmp_path), class_names=NAMES), taught)

@@ -30,6 +30,7 @@ def norms(network: nn.Module) -> int:
 @pytest.mark.parametrize(("name", "left"), [("resnet20", 0), ("wrn-16-1", 7), ("resnet18", 0), ("small-cnn", 0), ("lenet5", 0)])
 def test_networks_fold_to_the_same_function(name: str, left: int) -> None:
     inputs = InputSpec(shape=(1, 32, 32) if name == "lenet5" else (3, 32, 32))
+    torch.manual_seed(0)  # a ReLU whose input rounds to another side of 0 has another gradient; with these weights none does
     network = used(build(name, inputs, 10))
     before = {key: value.clone() for key, value in network.state_dict().items()}
     x = torch.randn(4, *inputs.shape, requires_grad=True)

@@ -199,7 +199,7 @@ class DDASynthesizer(Synthesizer):
         return Batch(x, y)
 
     def _variations(self, diffuser: Diffuser, x: Tensor, y: Tensor) -> Batch:
-        """Kept variations of x [B, C, H, W], network units, with their sources' targets. Raises `ValueError` if none is kept."""
+        """Kept variations of x [B, C, H, W], network units, with their sources' targets; `ValueError` if there is none."""
         inputs, k = self.problem.inputs, self.settings.variations
         images = inputs.to_float_pixels(x).clamp(0, 1)
         with self.runtime.timed("variation"):

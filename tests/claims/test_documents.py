@@ -36,3 +36,13 @@ def test_a_command_is_understood(line: str) -> None:
     assert set(named) <= {*ARCHITECTURES, *PLACEHOLDERS}
     if tokens[0] == "reproduce":
         assert tokens[1] in {*EXPERIMENTS, *PLACEHOLDERS}
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    missing = [
+        f"{path.name}: {link}"
+        for path in DOCUMENTS
+        for link in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8"))
+        if not (path.parent / link).exists()
+    ]
+    assert not missing

@@ -103,7 +103,7 @@ def fingerprint(name: str, line: str) -> str:
     if line.startswith("distill"):
         command += ["--out", name, "--device", "cpu"]
     if name.startswith("two-"):
-        launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29537"]
+        launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
         command = [sys.executable, *launcher, *command[1:]]
     if name.startswith("resumed-"):
         interrupt(command, Path(name))

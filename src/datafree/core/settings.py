@@ -21,9 +21,9 @@ class DryRun:
 
 
 Images = Annotated[PositiveInt, PerRun(), DryRun(8)]
-"""Images in a batch, over all processes; 8 in a dry run."""
+"""Images in a batch, over all processes; at most 8 in a dry run."""
 Steps = Annotated[PositiveInt, DryRun(3)]
-"""Optimizer steps; 3 in a dry run."""
+"""Optimizer steps; at most 3 in a dry run."""
 Rounds = Annotated[NonNegativeInt, DryRun(1)]
 """Rounds; at most 1 in a dry run."""
 

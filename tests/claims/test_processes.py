@@ -29,6 +29,7 @@ from datafree.engine.recipe import Recipe
 from datafree.methods.common.losses import negative_entropy
 from datafree.methods.csd import CSD
 from datafree.methods.dda import DDA
+from datafree.methods.fast import Fast
 from datafree.methods.stored import Stored
 from datafree.networks.weights import fingerprint
 from datafree.recipes import find_recipe
@@ -181,6 +182,25 @@ def test_dda_around_csd_by_two_processes(tmp_path: Path) -> None:
         for name, one in state[0][part].items():  # what the align head's norms remember is each process's own
             own = part == "method.align" and "running" in name
             assert own or torch.equal(one, state[1][part][name]), f"{part}.{name}"
+    assert not torch.equal(state[0]["pool"]["pixels"], state[1]["pool"]["pixels"])
+
+
+def meta_learned(out: Path) -> str:
+    """Fast-Datafree, whose kept generator takes a step after each batch and is reset on the way."""
+    method = Fast(inversion={"batch": 8, "steps": 2}, latent={"width": 8, "size": 8}, reset_first_layer_at=0.5)
+    plan = Plan(rounds=4, images_per_round=8, pool_size=64, steps=2, batch=8, log_every=1, save_every=1, eval_every=0)
+    return fingerprint(
+        distill(network(1), TINY, recipe=Recipe(method, plan, "test"), out=out / "run", device="cpu", quiet=True)
+    )
+
+
+def test_the_generator_that_fast_keeps_is_the_same_in_two_processes(tmp_path: Path) -> None:
+    first, second = both(meta_learned, tmp_path)
+    assert first == second
+    state = [torch.load(tmp_path / "run" / name, weights_only=True)["parts"] for name in checkpoints(tmp_path / "run")]
+    assert len(state) == WORLD
+    for name, one in state[0]["method.generator"].items():
+        assert torch.equal(one, state[1]["method.generator"][name]), name
     assert not torch.equal(state[0]["pool"]["pixels"], state[1]["pool"]["pixels"])
 
 

@@ -13,7 +13,7 @@ from helpers import INPUTS, TINY, network
 from PIL import Image
 from torch import Tensor, nn
 
-from datafree import CMI, CSD, DDA, DFAD, Augmentation, DeepInversion, Plan, Recipe, Stored, distill, synthesize
+from datafree import CMI, CSD, DDA, DFAD, NAYER, Augmentation, DeepInversion, Fast, Plan, Recipe, Stored, distill, synthesize
 from datafree.core.runtime import Runtime
 from datafree.engine import preparation
 from datafree.engine.look import kd
@@ -187,6 +187,18 @@ def test_the_align_head_learns_with_the_student(tmp_path: Path) -> None:
     assert len(saved["optimizer"]["param_groups"][0]["params"]) == len(list(network(1).module.parameters())) + 10
 
 
+@pytest.mark.parametrize("kind", [Fast, NAYER])
+def test_hosts_with_a_generator_make_the_bank_and_know_the_share_of_the_run(kind: type[Fast] | type[NAYER]) -> None:
+    late = {"weight": 1.0, "rise_from": 0.5, "rise_until": 0.5}
+    host = kind(inversion={"steps": 2, "batch": 5}, latent={"size": 8, "width": 8}, adversary=late)
+    made = augmenter(SMALL.replaced(host=host))
+    assert len(made.bank) == 10
+    assert made.host.adversary == 0
+    made.at(0.5)
+    assert made.host.adversary == 1
+    assert {name for name in made.state() if name.startswith("host.")} == {f"host.{name}" for name in made.host.state()}
+
+
 def test_hosts_heads_go_on_learning() -> None:
     """CSD judges the student by a head that takes a step on each of its batches."""
     made = augmenter(
@@ -207,6 +219,8 @@ def test_hosts_heads_go_on_learning() -> None:
         CMI(inversion={"batch": 7}),
         CSD(latent={"width": 16}),
         DFAD(latent={"size": 9}),
+        Fast(adversary={"weight": 1.0}),
+        NAYER(embeddings="one-hot"),
         Stored(path=Path("set.safetensors")),
     ],
 )

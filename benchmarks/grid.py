@@ -22,14 +22,16 @@ from typing import Any
 
 import numpy as np
 
-from datafree import evaluate, load
+from datafree import RECIPES, evaluate, load
 from datafree.core.files import write_text
 from datafree.core.runtime import Runtime
 from datafree.data.sets import noise_set
 from datafree.reports import record
 
 GREY = "--inputs 1x32x32"
+COLOUR = "--inputs 3x32x32"
 RESNET = "--mean .485 .456 .406 --std .229 .224 .225 --inputs 3x32x32 --classes 10"
+STORED = "--plan.lr 0.05 --plan.batch 64 --plan.ema-decay 0.99"
 WATCHED = 1000  # images that judge a student during a run, of those that judge it at the end
 
 
@@ -53,6 +55,12 @@ CASES = {
     "fashion-resnet8": Case(
         "fashion_mnist", "resnet8-half", 300, "resnet8", f"{GREY} --epochs 12 --lr 0.1 --flip --crop 2 --precision bf16"
     ),
+    "fashion-groupnorm": Case(
+        "fashion_mnist", "resnet8-gn-half", 300, "resnet8-gn", f"{GREY} --epochs 12 --lr 0.1 --flip --crop 2"
+    ),
+    "fashion-vit": Case("fashion_mnist", "vit-mini-half", 300, "vit-mini", f"{GREY} --epochs 20 --lr 0.03 --flip --crop 2"),
+    "cifar10-vgg8": Case("cifar10", "vgg8-half", 900, "vgg8", f"{COLOUR} --epochs 12 --lr 0.1", colour=True),
+    "cifar10-vgg8-plain": Case("cifar10", "vgg8-plain-half", 900, "vgg8-plain", f"{COLOUR} --epochs 15 --lr 0.02", colour=True),
     "cifar10-resnet20": Case("cifar10", "resnet20-half", 900, "resnet20", weights="resnet20-12fca82f.th", colour=True),
     "cifar10-resnet56": Case("cifar10", "resnet20", 900, "resnet56", weights="resnet56-4bfd9763.th", colour=True),
     "camvid": Case(
@@ -67,17 +75,44 @@ CASES = {
 }
 
 
+GREY_RECIPES = {
+    "dfad": "dfad-mnist-light",
+    "sttss": "sttss-mnist-light",
+    "dafl": "dafl-mnist-light",
+    "zskt": "zskt-mnist-light",
+    "procedural": "procedural-light",
+}
+COLOUR_RECIPES = {"dfad": "dfad-cifar10", "procedural": "procedural-light-colour"}
+RECIPES_OF = {
+    "dfq": "dfq-light",
+    "fast": "fast-light",
+    "nayer": "nayer-light",
+    "csd": "csd-cifar10",
+    "cmi": "cmi-cifar10",
+}
+"""The recipe that stands for a method, by the case's kind of images."""
+
+
+def recipe_of(method: str, case: Case) -> str:
+    """The recipe by which the case runs `method`, if that is not itself the name of one."""
+    if case.segments and method == "dfad":
+        return "dfad-camvid-light"
+    return {**RECIPES_OF, **(COLOUR_RECIPES if case.colour else GREY_RECIPES)}.get(method, method)
+
+
 def flags_of(method: str, case: Case, real: Path, noise: Path) -> str:
-    """What `datafree distill` is given for `method`."""
+    """What `datafree distill` is given for `method`, which is evaluated about 20 times."""
+    if method == "auto":
+        return ""
     crop = "--method.look.augment.crop 2 --method.look.augment.flip" if case.colour else "--method.look.augment.crop 2"
     if case.segments:
         crop = "--method.look.augment.crop 8 --method.look.augment.flip"
-    stored = "--recipe stored-mnist --plan.lr 0.05 --plan.batch 64 --plan.ema-decay 0.99"
-    return {
-        "kd-real": f"{stored} --method.path {shlex.quote(str(real))} {crop}",
-        "kd-noise": f"{stored} --method.path {shlex.quote(str(noise))} --method.look.augment.crop 0",
-        "auto": "",
-    }.get(method, f"--recipe {method}")
+    recipe = "stored-mnist" if method.startswith("kd-") else recipe_of(method, case)
+    given = {
+        "kd-real": f"{STORED} --method.path {shlex.quote(str(real))} {crop}",
+        "kd-noise": f"{STORED} --method.path {shlex.quote(str(noise))} --method.look.augment.crop 0",
+    }.get(method, "")
+    return f"--recipe {recipe} {given} --plan.eval-every {max(1, RECIPES[recipe].plan.rounds // 20)}"
 
 
 def main() -> None:
@@ -86,7 +121,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="folder of the third party's networks")
     parser.add_argument("--runs", type=Path, default=Path("runs/grid"))
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--methods", nargs="+", default=["kd-real", "kd-noise", "auto"], help="these, or names of recipes")
+    parser.add_argument("--methods", nargs="+", default=["kd-real", "kd-noise", "auto"], help="these, methods, or recipes")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--seconds", type=int, help="in place of each case's")
     parser.add_argument("--jobs", type=int, default=1)
@@ -94,17 +129,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="results file, whose other rows stay")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
+    done = {key_of(each) for each in rows_of(given.out)}
     work = [(name, method, seed) for name in given.cases for method in given.methods for seed in given.seeds]
+    work = [each for each in work if each not in done]
     for name in given.cases:
         prepare(name, given)
     with ThreadPoolExecutor(given.jobs) as pool:
-        rows = list(pool.map(lambda each: row(*each, given), work))
-    for each in rows:
-        print(
-            "{case:<18} {method:<24} {seed} last {last:6.2f}  second half {second_half_mean:6.2f}  {cpu_s:.0f} s".format(**each)
-        )
-    if given.out:
-        join(given.out, rows)
+        for each in pool.map(lambda each: row(*each, given), work):
+            print("{case:<18} {method:<24} {seed} last {last:6.2f} agreement {agreement:6.2f} {cpu_s:.0f} s".format(**each))
+            if given.out:
+                join(given.out, each)
 
 
 def folder(name: str, given: argparse.Namespace) -> Path:
@@ -163,14 +197,24 @@ def row(name: str, method: str, seed: int, given: argparse.Namespace) -> dict[st
     }
 
 
-def join(file: Path, rows: list[dict[str, Any]]) -> None:
-    """Put the rows into the results file, in place of earlier ones of the same case, method and seed."""
-    known = json.loads(file.read_text())["rows"] if file.exists() else []
-    key = ("case", "method", "seed")
-    merged = {tuple(each[part] for part in key): each for each in [*known, *rows]}
+Key = tuple[str, str, int]
+
+
+def key_of(row: dict[str, Any]) -> Key:
+    return row["case"], row["method"], row["seed"]
+
+
+def rows_of(file: Path | None) -> list[dict[str, Any]]:
+    """The rows of a results file, none if it does not exist."""
+    return json.loads(file.read_text())["rows"] if file and file.exists() else []
+
+
+def join(file: Path, row: dict[str, Any]) -> None:
+    """Put a row into the results file, in place of an earlier one of the same case, method and seed."""
+    rows = {key_of(each): each for each in [*rows_of(file), row]}
     command = "python benchmarks/grid.py --data FOLDER --weights FOLDER --out benchmarks/results/grid.json"
     result = {"command": command, "machine": Runtime("cpu").machine(), "versions": record.versions()}
-    write_text(file, json.dumps(result | {"rows": [merged[each] for each in sorted(merged)]}, indent=2) + "\n")
+    write_text(file, json.dumps(result | {"rows": [rows[each] for each in sorted(rows)]}, indent=2) + "\n")
 
 
 def datafree(line: str) -> None:

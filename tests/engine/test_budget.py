@@ -43,6 +43,27 @@ def test_time_is_shared_by_what_rounds_cost() -> None:
     assert plan.rounds - plan.warmup == pytest.approx(2 * plan.warmup, abs=2)
 
 
+def test_a_phase_that_would_vanish_keeps_one_round() -> None:
+    plan = stretched(SET, Budget(images=30))
+    assert (plan.warmup, plan.synthesis_rounds, plan.rounds) == (1, 1, 2)
+
+
+def test_evaluations_are_as_many_as_in_the_recipe() -> None:
+    plan = SET.model_copy(update={"eval_every": 4, "grid_every": 0})
+    assert [stretched(plan, Budget(images=each)).eval_every for each in (500, 1000, 100)] == [4, 8, 1]
+    assert stretched(plan, Budget(images=1500)).grid_every == 0
+
+
+def test_measuring_is_part_of_the_budget_but_at_most_half_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = Problem(Teacher(torch.nn.Flatten(), TINY, Runtime("cpu")), torch.nn.Flatten(), TINY, 4)
+    for took, left in ((0.0, 100.0), (30.0, 70.0), (200.0, 50.0)):
+        clock = iter((0.0, took))
+        monkeypatch.setattr(budgets.time, "monotonic", lambda clock=clock: next(clock))
+        monkeypatch.setattr(budgets, "measure", lambda *_: Pace(prepare=0, make=0.5, learn=0.5))
+        fitted = budgets.fit_to_budget(Recipe(METHOD, PLAN, "test"), "100s", problem, None, quiet=True)
+        assert fitted.plan.rounds == pytest.approx(budgets.MARGIN * left, abs=1)
+
+
 def test_a_budget_too_small_is_refused_in_words() -> None:
     with pytest.raises(ValueError, match="give more, or a smaller recipe"):
         stretched(SET, Budget(images=20))

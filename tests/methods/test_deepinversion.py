@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from datafree import DeepInversion, InputSpec, Network, Plan, Recipe, distill, evaluate, synthesize
 from datafree.core.runtime import Runtime
-from datafree.data.augment import random_roll
+from datafree.data.augment import random_roll, random_zoom
 from datafree.data.digits import digits
 from datafree.engine.method import NoStudent, Problem
 from datafree.methods.common.losses import jensen_shannon, statistics_distance
@@ -76,6 +76,44 @@ def test_the_adaptive_term_finds_where_the_student_disagrees(taught: Network) ->
     assert gaps[1] > 1.1 * gaps[0]
     with pytest.raises(ValueError, match="depend on a student"):
         synthesize(taught, FAST.replaced(adaptive=1.0), 10, device="cpu")
+
+
+def test_images_can_begin_as_procedural_ones(taught: Network) -> None:
+    barely = FAST.replaced(inversion={"steps": 1, "lr": 1e-9}, procedural={"candidates": 1})
+    made = inverter(barely, taught)
+    x = made.synthesize(20).x
+    again = inverter(barely, taught)
+    assert again.supplier
+    assert torch.allclose(x, again.supplier(20), atol=1e-6)
+    assert "tally" in made.state()
+
+
+def test_the_parts_that_the_teacher_sees_become_smaller_by_a_cosine(taught: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    least: list[float] = []
+
+    def zoom(x: Tensor, smallest: float, generator: torch.Generator) -> Tensor:
+        least.append(smallest)
+        return x
+
+    monkeypatch.setattr("datafree.methods.deepinversion.random_zoom", zoom)
+    inverter(FAST.replaced(min_crop_area=0.2, inversion={"steps": 5}), taught).synthesize(10)
+    assert least == pytest.approx([1, 0.8828, 0.6, 0.3172, 0.2], abs=1e-3)
+    least.clear()
+    inverter(FAST.replaced(inversion={"steps": 5}), taught).synthesize(10)
+    assert not least
+
+
+def test_images_hold_their_class_in_their_parts(taught: Network) -> None:
+    """What the curriculum is for: the teacher sees the class in half of an image too."""
+
+    def right(min_crop_area: float) -> float:
+        batch = inverter(FAST.replaced(min_crop_area=min_crop_area), taught).synthesize(50)
+        assert batch.y is not None
+        parts = random_zoom(batch.x, 0.4, torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            return (taught.module(parts).argmax(1) == batch.y.argmax(1)).float().mean().item()
+
+    assert right(0.3) > right(1.0)
 
 
 def test_taps_are_gone_after_an_inversion(taught: Network) -> None:

@@ -33,6 +33,15 @@ def test_every_classifier_answers_with_logits(name: str) -> None:
     assert network(torch.randn(2, channels, 32, 32)).shape == (2, 7)
 
 
+@pytest.mark.parametrize("name", ["resnet8-gn", "vgg8-plain", "vit-mini"])
+def test_networks_without_batch_norm_have_none_and_keep_the_signal(name: str) -> None:
+    torch.manual_seed(0)
+    network = CLASSIFIERS[name]((3, 32, 32), 7)
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in network.modules())
+    assert network(torch.randn(8, 3, 32, 32)).std(0).mean() > 0.01  # else nothing is learned for epochs
+    assert parameters(CLASSIFIERS[name + "-half"]((3, 32, 32), 7)) < 0.35 * parameters(network)
+
+
 @pytest.mark.parametrize("name", SIZES)
 def test_sizes_are_the_papers(name: str) -> None:
     channels = 1 if name.startswith("lenet") else 3
@@ -58,6 +67,8 @@ def test_sizes_that_networks_refuse_are_told() -> None:
         CLASSIFIERS["lenet5"]((1, 28, 28), 10)
     with pytest.raises(ValueError, match="at least 16 pixels"):
         CLASSIFIERS["vgg11"]((3, 8, 8), 10)
+    with pytest.raises(ValueError, match="multiples of 4, not 30x30"):
+        CLASSIFIERS["vit-mini"]((3, 30, 30), 10)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import dataclasses
 import math
 import re
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from datafree.engine.progress import print_line
 from datafree.engine.recipe import Recipe
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-ROUNDS = 3  # measured rounds of each kind; the first is left out, since it includes the start
+ROUNDS = 2  # measured rounds of each kind; the first is left out, since it includes the start
 MARGIN = 0.95  # planned share of the time, since rounds differ in length
 
 
@@ -92,7 +93,9 @@ def _measured(problem: Problem, recipe: Recipe, runtime: Runtime) -> Pace:
 def stretched(plan: Plan, budget: Budget, pace: Pace | None = None) -> Plan:
     """`plan` with as many rounds as fit `budget`, each phase scaled by the same factor; a budget of time needs `pace`.
 
-    Raises `ValueError` if the budget is too small for one round of each phase.
+    Evaluations and image grids stay as many as they were.
+
+    Raises `ValueError` if the budget is too small for one round of the student.
     """
     if budget.images is not None:
         factor = budget.images / (plan.images() * _making_rounds(plan))
@@ -100,10 +103,10 @@ def stretched(plan: Plan, budget: Budget, pace: Pace | None = None) -> Plan:
         assert budget.seconds is not None
         assert pace is not None
         factor = (MARGIN * budget.seconds - pace.prepare) / (pace.seconds(plan) - pace.prepare)
-    least = 1 / min(size for size in (plan.rounds - plan.warmup, plan.warmup, plan.synthesis_rounds) if size)
+    least = 1 / (plan.rounds - plan.warmup)
     if factor < least:
         raise ValueError(
-            f"The budget is enough for {max(0.0, factor):.2g} of the recipe's rounds, but one round of each phase takes "
+            f"The budget is enough for {max(0.0, factor):.2g} of the recipe's rounds, but one round of the student takes "
             f"{least:.2g} of them; give more, or a smaller recipe (--plan.steps, --plan.batch, --method flags)."
         )
 
@@ -118,6 +121,7 @@ def stretched(plan: Plan, budget: Budget, pace: Pace | None = None) -> Plan:
         "synthesis_rounds": synthesis_rounds,
         "pool_size": synthesis_rounds * plan.images() if keeps_all else plan.pool_size,
         "milestones": tuple(scaled(each) for each in plan.milestones),
+        **{name: scaled(getattr(plan, name)) for name in ("eval_every", "grid_every")},
     }
     return plan.model_copy(update=changes)
 
@@ -125,14 +129,19 @@ def stretched(plan: Plan, budget: Budget, pace: Pace | None = None) -> Plan:
 def fit_to_budget(recipe: Recipe, budget: str, problem: Problem, out: str | Path | None, quiet: bool) -> Recipe:
     """The recipe with its rounds scaled to `budget`; if the run in `out` was started with that budget, with its plan.
 
+    The time that measuring takes is part of the budget, but never more than half of it.
+
     Raises `ValueError` as `parse_budget` and `stretched` do.
     """
     if out and (earlier := earlier_plan(Path(out), budget)):
         return dataclasses.replace(recipe, plan=Plan(**earlier))
-    limit, silent = parse_budget(budget), quiet or not is_main()
+    limit, silent, began = parse_budget(budget), quiet or not is_main(), time.monotonic()
     if limit.seconds:
         print_line(f"budget {budget}: measuring a few rounds", silent)
     pace = broadcast(measure(problem, recipe.per_process())) if limit.seconds else None
+    if limit.seconds:
+        left = max(limit.seconds / 2, limit.seconds - (time.monotonic() - began))
+        limit = Budget(seconds=broadcast(left))
     plan = stretched(recipe.plan, limit, pace)
     print_line(f"budget {budget}: {_summary(plan, pace)} (the recipe's own: {recipe.plan.rounds:,} rounds)", silent)
     return dataclasses.replace(recipe, plan=plan)

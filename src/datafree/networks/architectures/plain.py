@@ -63,10 +63,7 @@ class AlexNet(nn.Module):
             *(nn.Linear(f1, f2), nn.ReLU()),
             nn.Linear(f2, classes),
         )
-        for layer in self.modules():  # torch's default weights stay at chance for epochs: eight layers, none normalised
-            if isinstance(layer, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        _keep_variance(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x).flatten(1))  # type: ignore[no-any-return]
@@ -98,12 +95,12 @@ class SmallCNN(nn.Module):
 
 
 class VGG(nn.Module):
-    """VGG with batch norm for 32x32 (arXiv 1409.1556): 3x3 convolutions and one linear layer.
+    """VGG for 32x32 (arXiv 1409.1556), with batch norm unless `norm` is false: 3x3 convolutions and one linear layer.
 
     `plan` holds the channels of each convolution; 0 is a 2x2 max pool. Raises `ValueError` for sides that are too small.
     """
 
-    def __init__(self, shape: Shape, classes: int, plan: tuple[int, ...]):
+    def __init__(self, shape: Shape, classes: int, plan: tuple[int, ...], norm: bool = True):
         super().__init__()
         smallest = 2 ** plan.count(0)
         if min(shape[1:]) < smallest:
@@ -117,10 +114,21 @@ class VGG(nn.Module):
             if width == 0:
                 layers.append(nn.MaxPool2d(2))
                 continue
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+            layers.append(nn.Conv2d(channels, width, 3, padding=1))
+            layers += [nn.BatchNorm2d(width), nn.ReLU()] if norm else [nn.ReLU()]
             channels = width
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(channels, classes)
+        if not norm:
+            _keep_variance(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def _keep_variance(network: nn.Module) -> None:
+    """He initialisation: with torch's default weights, deep networks without norms stay at chance for epochs."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]

@@ -4,10 +4,15 @@ By hand, since neither torchvision nor timm has them for CIFAR. Layer names are 
 ResNet-18/34, the CIFAR ResNets' for ResNet-20/32/56.
 """
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datafree.core.spec import Shape
+
+NormOf = Callable[[int], nn.Module]
+"""The norm of so many channels."""
 
 
 class PaddedShortcut(nn.Module):
@@ -25,17 +30,15 @@ class PaddedShortcut(nn.Module):
 class BasicBlock(nn.Module):
     """Post-activation residual block of two 3x3 convolutions (arXiv 1512.03385)."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, projected: bool):
+    def __init__(self, in_channels: int, out_channels: int, stride: int, projected: bool, norm: NormOf = nn.BatchNorm2d):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.bn1 = norm(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.bn2 = norm(out_channels)
         self.downsample: nn.Module = nn.Identity()
         if projected and (stride != 1 or in_channels != out_channels):
-            self.downsample = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
-            )
+            self.downsample = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), norm(out_channels))
         elif stride != 1 or in_channels != out_channels:
             self.downsample = PaddedShortcut(out_channels - in_channels, stride)
 
@@ -44,21 +47,28 @@ class BasicBlock(nn.Module):
         return F.relu(self.bn2(self.conv2(out)) + self.downsample(x))
 
 
-def _stage(blocks: int, in_channels: int, out_channels: int, stride: int, projected: bool) -> nn.Sequential:
-    first = BasicBlock(in_channels, out_channels, stride, projected)
-    return nn.Sequential(first, *(BasicBlock(out_channels, out_channels, 1, projected) for _ in range(blocks - 1)))
+def _stage(
+    blocks: int, in_channels: int, out_channels: int, stride: int, projected: bool, norm: NormOf = nn.BatchNorm2d
+) -> nn.Sequential:
+    first = BasicBlock(in_channels, out_channels, stride, projected, norm)
+    return nn.Sequential(first, *(BasicBlock(out_channels, out_channels, 1, projected, norm) for _ in range(blocks - 1)))
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group norm of groups of 8 channels."""
+    return nn.GroupNorm(max(1, channels // 8), channels)
 
 
 class CifarResNet(nn.Module):
     """ResNet-(6n+2) for CIFAR (arXiv 1512.03385, section 4.2): three stages of n blocks; the widths are 1, 2 and 4 `width`."""
 
-    def __init__(self, shape: Shape, classes: int, n: int, width: int = 16):
+    def __init__(self, shape: Shape, classes: int, n: int, width: int = 16, norm: NormOf = nn.BatchNorm2d):
         super().__init__()
         self.conv1 = nn.Conv2d(shape[0], width, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.layer1 = _stage(n, width, width, 1, projected=False)
-        self.layer2 = _stage(n, width, 2 * width, 2, projected=False)
-        self.layer3 = _stage(n, 2 * width, 4 * width, 2, projected=False)
+        self.bn1 = norm(width)
+        self.layer1 = _stage(n, width, width, 1, projected=False, norm=norm)
+        self.layer2 = _stage(n, width, 2 * width, 2, projected=False, norm=norm)
+        self.layer3 = _stage(n, 2 * width, 4 * width, 2, projected=False, norm=norm)
         self.linear = nn.Linear(4 * width, classes)
         _he_normal(self)
 

@@ -156,8 +156,8 @@ def prepare(name: str, given: argparse.Namespace) -> None:
             each = ("images", "labels") if "labels" in train else ("images", "masks")
             test = train | {key: train[key][held:] for key in each}
             train = train | {key: train[key][:held] for key in each}
-        few = {key: value[:: max(1, len(test["images"]) // WATCHED)] if len(value) == len(test["images"]) else value
-               for key, value in test.items()}  # fmt: skip
+        some = np.random.default_rng(0).permutation(len(test["images"]))[:WATCHED]  # some sets are sorted by class
+        few = {key: value[some] if len(value) == len(test["images"]) else value for key, value in test.items()}
         for split, arrays in (("train", train), ("watched", few), ("test", test)):
             np.savez(where / f"{split}.npz", **arrays)
     teacher = where / "teacher.safetensors"

@@ -24,6 +24,7 @@ from datafree.engine.method import Method, Problem, Synthesizer
 from datafree.methods.common.inversion import Inversion, Inverter
 from datafree.methods.common.losses import jensen_shannon, total_variation
 from datafree.methods.common.procedural.supply import Supplier, Supply
+from datafree.methods.common.spectrum import spectral
 
 
 class DeepInversion(Method):
@@ -35,6 +36,8 @@ class DeepInversion(Method):
     """How the images are optimised, in network units."""
     procedural: Supply | None = None
     """Begin with procedural images instead of noise, which need far fewer steps (ours)."""
+    basis: Literal["pixels", "fourier"] = "pixels"
+    """What Adam steps on: pixels, or Fourier coefficients, which change coarse shapes first (ours)."""
     min_crop_area: float = Field(1.0, gt=0, le=1)
     """Least share of an image's area that the teacher is shown, enlarged, in the last step. The least share falls from 1 by a
     cosine over the steps (CDA, arXiv 2311.18838, whose value is 0.08); 1: whole images."""
@@ -98,15 +101,16 @@ class DeepInversionSynthesizer(Synthesizer):
     def _invert(self, labels: Tensor) -> Tensor:
         """Invert one batch to images in network units, the best iterate of the batch."""
         inputs, n = self.problem.inputs, len(labels)
-        x = (self.supplier(n) if self.supplier else self.runtime.noise(n, *inputs.shape)).requires_grad_()
-        low, high = (inputs.to_network(torch.full((1, *inputs.shape), v, device=x.device)) for v in (0.0, 1.0))
+        start = self.supplier(n) if self.supplier else self.runtime.noise(n, *inputs.shape)
+        # Ours: images stay in the range that the pool's 8-bit pixels have.
+        low, high = (inputs.to_network(torch.full((1, *inputs.shape), v, device=start.device)) for v in (0.0, 1.0))
+        if self.settings.basis == "fourier":
+            leaf, render = spectral(start, low, high)
+            after: Callable[[], object] = lambda: None  # noqa: E731
+        else:
+            leaf, render, after = start.requires_grad_(), lambda: start, lambda: start.clamp_(low, high)
         return self.inverter(
-            [x],
-            lambda: x,
-            lambda logits: F.cross_entropy(logits, labels),
-            self._terms,
-            view=self._views(),
-            after=lambda: x.clamp_(low, high),  # ours: the pool keeps 8-bit pixels, which have this range
+            [leaf], render, lambda logits: F.cross_entropy(logits, labels), self._terms, view=self._views(), after=after
         )
 
     def _views(self) -> Callable[[Tensor], Tensor]:

@@ -49,9 +49,13 @@ def choose(problem: Problem, seconds: float | None = None) -> Choice:
     reasons = (
         why,
         f"{size}: an image takes {memory / 2**20:.1f} MiB in both networks, and {micro:,} of them are half of what is free",
-        f"{given / 60:.0f} minutes{'' if seconds else ' by default'}: a look at an image takes about {1000 * look:.1f} ms here",
+        f"{_duration(given)}{'' if seconds else ' by default'}: a look at an image takes about {1000 * look:.1f} ms here",
     )
     return Choice(Recipe(_coloured(base.method, problem), plan, f"picked by auto; {base.source}"), given, reasons)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
 def _base(problem: Problem, health: Health, looks: float) -> tuple[Recipe, str]:
@@ -91,6 +95,7 @@ def _sized(plan: Plan, looks: float, micro: int) -> Plan:
         images_per_round=images if plan.images_per_round else 0,
         micro_batch=micro if micro < batch else 0,
         eval_every=10,
+        guard={"every": 5},
         log_every=1 if plan.rounds < 500 else plan.log_every,
     )
 

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from grid_table import grid_table
+
 from datafree.recipes.experiments import EXPERIMENTS
 
 ROOT = Path(__file__).parents[1]
@@ -210,6 +212,7 @@ def written() -> dict[Path, str]:
             "speed": speed_tables(having("cases")),
             "scaling": scaling_sentences(having("scaling")),
         },
+        ROOT / "docs" / "auto.md": {"grid": grid_table(having("rows"))},
         ROOT / "docs" / "methods" / "sttss.md": {"choices": choices_table(having("choices"))},
         ROOT / "docs" / "methods" / "dda.md": {
             "comparison": comparison_table(having("comparison")),

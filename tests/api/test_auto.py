@@ -8,7 +8,7 @@ import torch
 from helpers import TINY, network
 from torch import nn
 
-from datafree import InputSpec, Network
+from datafree import InputSpec, Network, inspect
 from datafree.cli import main
 from datafree.core.runtime import Runtime
 from datafree.engine.method import Problem
@@ -66,6 +66,7 @@ def test_no_flag_gives_a_student_and_the_same_line_resumes(
     assert record["identity"]["method"]["name"] == "procedural"
     assert len(record["auto"]) == 3
     assert (tmp_path / "run" / "student.safetensors").exists()
+    assert "Why <code>auto</code> picked it" in (tmp_path / "run" / "report.html").read_text()
     assert main([*line, "--budget", "4s"]) == 0
     assert "already finished" in capsys.readouterr().out
     again = [*line[:-1], str(tmp_path / "again"), "--config", str(tmp_path / "run" / "run.json")]
@@ -78,3 +79,19 @@ def test_flags_of_a_method_need_its_recipe(tmp_path: Path, teacher_file: Path, c
     line = ["distill", str(teacher_file), "--student", TINY, "--out", str(tmp_path / "run"), "--plan.rounds", "3"]
     assert main(line) == 1
     assert "belong to a recipe" in capsys.readouterr().err
+
+
+def test_inspect_says_what_auto_would_do(tmp_path: Path, taught: Network) -> None:
+    dead = network(1)
+    torch.nn.init.zeros_(dead.module.fc2.weight)
+    lines = []
+    for name, each in (("good", taught), ("fresh", network(1)), ("dead", dead)):
+        each.save(tmp_path / f"{name}.safetensors")
+        lines.append(inspect(tmp_path / f"{name}.safetensors")["auto"])
+    assert lines[0].startswith("would take fast, 5 minutes by default (fast: 2 batch norms")
+    assert lines[1].startswith("would take procedural")
+    assert "would refuse it" in lines[2]
+
+
+def test_what_auto_picks_watches_for_a_collapse(taught: Network) -> None:
+    assert choice(taught, seconds=3600).recipe.plan.guard.every

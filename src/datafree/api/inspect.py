@@ -10,8 +10,9 @@ from datafree.data.drawing import save_grid
 from datafree.data.sets import TransferSet, as_uint8, is_set, read_set, spread
 from datafree.networks.cost import latency_ms, multiply_adds
 from datafree.networks.health import PROBES, Health, examine
-from datafree.networks.network import load
+from datafree.networks.network import Network, load
 from datafree.networks.weights import parameters
+from datafree.recipes.auto import default_seconds, look_seconds, pick
 
 PREVIEW_IMAGES = 100
 
@@ -26,8 +27,9 @@ def inspect(file: str | Path, *, preview: str | Path | None = None, allow_code: 
 
     Returns:
         Names and values as text, first `card` as JSON. For a network: number of weights, multiply-adds and latency of one
-        input, size of the file, and an examination by noise and constants (outputs, logit scale, statistics of the norms,
-        gradient to the input, speed). For a set: number of images, classes, entropy of the targets, path of the preview.
+        input, size of the file, an examination by noise and constants (outputs, logit scale, statistics of the norms,
+        gradient to the input, speed), and what `auto` would do. For a set: number of images, classes, entropy of the targets,
+        path of the preview.
 
     Raises:
         ValueError: the file is neither, or cannot be read.
@@ -49,7 +51,17 @@ def _network(file: Path, allow_code: Collection[str]) -> dict[str, str]:
     }
     fastest_layout(network.module)
     lines["latency"] = f"{latency_ms(network.module, inputs):.2f} ms an input on this CPU"
-    return lines | describe_health(examine(network.module, inputs))
+    health = examine(network.module, inputs)
+    return lines | describe_health(health) | {"auto": _would_take(network, health)}
+
+
+def _would_take(network: Network, health: Health) -> str:
+    """What the recipe `auto` would do with this network as a teacher, and why."""
+    if health.outputs == "constant":
+        return "would refuse it: the same outputs for every image"
+    seconds = default_seconds(health)
+    recipe, why = pick(network.card.task, network.card.inputs, health, seconds / look_seconds(health))
+    return f"would take {recipe.method.name}, {seconds / 60:.0f} minutes by default ({why})"
 
 
 def describe_health(health: Health) -> dict[str, str]:

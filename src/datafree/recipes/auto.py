@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from datafree.core.modes import evaluating
 from datafree.core.runtime import available_bytes
+from datafree.core.spec import InputSpec
 from datafree.engine.method import Method, Problem
 from datafree.engine.plan import Plan
 from datafree.engine.recipe import Recipe
@@ -40,10 +41,10 @@ def choose(problem: Problem, seconds: float | None = None) -> Choice:
     health = examine(problem.teacher.network, problem.inputs)
     if health.outputs == "constant":
         raise ValueError("The teacher gives every image the same outputs, so there is nothing to learn; check its weights.")
-    look = PASSES * health.seconds_per_image  # what a student's look at an image takes
-    given = seconds or min(LONGEST, max(SHORTEST, 60 * round(LOOKS * look / 60)))
+    look = look_seconds(health)
+    given = seconds or default_seconds(health)
     micro, memory = _micro_batch(problem, health)
-    base, why = _base(problem, health, given / look)
+    base, why = pick(problem.task, problem.inputs, health, given / look)
     plan = _sized(base.plan, given / look, micro)
     size = f"batches of {plan.batch}" + (f" in parts of {plan.micro_batch}" if plan.micro_batch else "")
     reasons = (
@@ -54,19 +55,25 @@ def choose(problem: Problem, seconds: float | None = None) -> Choice:
     return Choice(Recipe(_coloured(base.method, problem), plan, f"picked by auto; {base.source}"), given, reasons)
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+def look_seconds(health: Health) -> float:
+    """Wall time that a student's look at an image is expected to take, with all that it needs."""
+    return PASSES * health.seconds_per_image
 
 
-def _base(problem: Problem, health: Health, looks: float) -> tuple[Recipe, str]:
+def default_seconds(health: Health) -> float:
+    """Wall time that is planned where none is given: by what a look at an image costs."""
+    return min(LONGEST, max(SHORTEST, 60 * round(LOOKS * look_seconds(health) / 60)))
+
+
+def pick(task: str, inputs: InputSpec, health: Health, looks: float) -> tuple[Recipe, str]:
     """The recipe to begin with, and why, in a time in which a student sees about `looks` images."""
-    _, height, width = problem.inputs.shape
+    _, height, width = inputs.shape
     invertible = health.norms_sane and health.gradient
     fits = height % 4 == width % 4 == 0 and max(height, width) <= LARGE
     norms = f"{health.norms} batch norms whose statistics are of data"
-    if problem.task == "segmentation" and invertible and fits:
+    if task == "segmentation" and invertible and fits:
         return DFAD_RECIPES["dfad-camvid-light"], f"dfad with statistics: a segmenter with {norms}"
-    if problem.task == "classification" and invertible and fits and looks >= FEW:
+    if task == "classification" and invertible and fits and looks >= FEW:
         return FAST_RECIPES["fast-light"], f"fast: {norms}"
     if not health.gradient:
         lack = "no gradient reaches the teacher's inputs"
@@ -75,6 +82,10 @@ def _base(problem: Problem, health: Health, looks: float) -> tuple[Recipe, str]:
     else:
         lack = f"the time is enough for {looks:,.0f} looks at images" if fits else f"inputs of {height}x{width} are large"
     return PROCEDURAL_RECIPES["procedural-light"], f"procedural images, chosen for even classes: {lack}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
 def _coloured(method: Method, problem: Problem) -> Method:

@@ -55,6 +55,7 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
         "results": [_row(label(key), value) for key, value in results.items() if not isinstance(value, dict)],
         "tables": [_table(key, rows) for key, rows in results.items() if isinstance(rows, dict)],
         "source": record["source"],
+        "reasons": record.get("auto", []),
         "command": record["command"],
         "settings": [(key, str(value)) for key, value in settings.items()],
     }

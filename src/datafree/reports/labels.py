@@ -8,6 +8,9 @@ _ENDINGS = {
     " mIoU each": " IoU of each class, %",
     " accuracy": " accuracy, %",
     " oracle": " of an evaluated round (oracle), %",
+    " class entropy": " entropy of the classes, share of the largest",
+    " round entropy": " entropy of a round's classes, share of the largest",
+    " round distance": " distance of a round's images, network units",
     " entropy": " entropy, nats",
 }
 

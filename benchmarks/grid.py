@@ -136,6 +136,8 @@ def main() -> None:
     parser.add_argument("--dev", action="store_true", help="judge by held-out training images")
     parser.add_argument("--out", type=Path, help="results file, whose other rows stay")
     given = parser.parse_args()
+    if given.out and (given.dev or given.seconds):
+        parser.error("--out is for runs of each case's own time on the test set; leave out --dev and --seconds, or --out")
     os.environ["OMP_NUM_THREADS"] = "1"
     done = {key_of(each) for each in rows_of(given.out)}
     work = [(name, method, seed) for name in given.cases for method in given.methods for seed in given.seeds]

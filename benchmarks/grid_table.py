@@ -1,4 +1,4 @@
-"""The table of the grid: each method on each case at equal CPU seconds."""
+"""The table of the grid: each method on each case at equal budgets."""
 
 import statistics
 from typing import Any
@@ -7,7 +7,7 @@ FIRST = ("kd-real", "auto")  # the row that the others are measured against, and
 
 
 def grid_table(results: list[dict[str, Any]]) -> str:
-    """One row for each case and method; the share is of KD on real data in the same time."""
+    """One row for each case and method; the share is of KD on real data within the same budget."""
     lines = [
         "| case | method | last student | share of KD on real data | second half of the run | agrees with its teacher "
         "| student steps | images | CPU seconds |",

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import INPUTS, TINY, network
+from torch import Tensor, nn
 
-from datafree import DFAD, Plan, Recipe, distill
+from datafree import DFAD, NAYER, Fast, Network, Plan, Recipe, distill
 from datafree.core.runtime import Runtime
 from datafree.engine.guard import Guard, Watch
-from datafree.engine.method import Problem
+from datafree.engine.method import Method, Problem, Synthesizer
 from datafree.methods.dfad import DFADSynthesizer
 from datafree.networks.teacher import Teacher
 
@@ -43,6 +44,37 @@ def test_only_a_lasting_collapse_asks_for_a_new_beginning_and_not_for_ever() -> 
     again, _ = watch(Guard(every=1, patience=2, restarts=2))
     again.load_state_dict(each.state_dict())
     assert again.restarts == 2
+
+
+SERVED = {"batch": 10, "steps": 2}
+KEPT = [
+    DFAD(latent={"size": 8, "width": 8}, batch=8),
+    Fast(inversion=SERVED, latent={"size": 8, "width": 8}),
+    NAYER(inversion=SERVED, latent={"size": 8, "width": 8}),
+]
+
+
+@pytest.mark.parametrize("settings", KEPT, ids=lambda settings: settings.name)
+def test_methods_that_keep_a_generator_begin_anew(settings: Method, taught: Network) -> None:
+    runtime = Runtime("cpu")
+    inputs = taught.card.inputs
+    with runtime.seeded():
+        student = network(2, TINY, inputs).module
+        made = settings.start(Problem(Teacher(taught.module, inputs, runtime), student, inputs, 10), runtime)
+        made.synthesize(10)
+        old = [weight.clone() for weight in weights_of(made) if weight.dim() > 1]
+        assert made.restart()
+        new = [weight for weight in weights_of(made) if weight.dim() > 1]
+        assert not any(torch.equal(one, other) for one, other in zip(old, new, strict=True))
+        if "history" in made.state():
+            assert made.state()["history"].state_dict() == {"averages": {}}
+        assert made.synthesize(10).x.isfinite().all()
+
+
+def weights_of(made: Synthesizer) -> list[Tensor]:
+    generator = made.state()["generator"]
+    assert isinstance(generator, nn.Module)
+    return list(generator.parameters())
 
 
 def test_a_collapsed_run_restarts_its_method_and_the_log_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

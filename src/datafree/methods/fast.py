@@ -21,7 +21,7 @@ from datafree.data.pool import Batch
 from datafree.engine.look import Look
 from datafree.engine.method import Method, Problem, Synthesizer
 from datafree.methods.common.adversary import Adversary, decision_adversary
-from datafree.methods.common.generators import Latent
+from datafree.methods.common.generators import Latent, plain_start
 from datafree.methods.common.inversion import Inversion, Inverter
 
 REPTILE = 67.0  # times how far the copy went: the scale of the outer gradient in its code
@@ -88,6 +88,13 @@ class FastSynthesizer(Synthesizer):
         labels = self.settings.inversion.labels(n, classes, self.runtime)
         images = [self._invert(part) for part in labels.split(self.settings.inversion.batch)]
         return Batch(torch.cat(images), F.one_hot(labels, classes).float())
+
+    def restart(self) -> bool:
+        plain_start(self.generator, self.runtime.random)
+        same_weights(self.generator)
+        self.optimizer.state.clear()
+        self.inverter.history.forget()
+        return True
 
     def state(self) -> dict[str, Stateful]:
         outer = {} if self.settings.meta == "none" else {"optimizer": self.optimizer}

@@ -101,6 +101,12 @@ class NAYERSynthesizer(Synthesizer):
         images = [self._invert(part) for part in labels]
         return Batch(torch.cat(images), F.one_hot(torch.cat(labels), self.problem.classes).float())
 
+    def restart(self) -> bool:
+        """As at the end of a generator's life, and without the statistics of earlier batches."""
+        plain_start(self.generator, self.runtime.random)
+        self.inverter.history.forget()
+        return True
+
     def state(self) -> dict[str, Stateful]:
         return {"generator": self.generator, "batches": self.batches, **self.inverter.state()}
 

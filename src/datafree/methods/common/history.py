@@ -41,6 +41,10 @@ class History:
             mean, variance = (torch.lerp(new, before, self.decay) for new, before in zip(last, old, strict=True))
             self.averages[name] = (mean, variance)
 
+    def forget(self) -> None:
+        """Begin anew, as if no batch had been made."""
+        self.averages, self._last = {}, {}
+
     def state_dict(self) -> dict[str, Any]:
         return {"averages": {name: list(pair) for name, pair in self.averages.items()}}
 

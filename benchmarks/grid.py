@@ -64,9 +64,9 @@ CASES = {
     "fashion-vit": Case(
         "fashion_mnist", "vit-mini-half", 300, "vit-mini", f"{GREY} --epochs 20 --lr 0.03 --flip --crop 2", real_lr=0.01
     ),
-    "cifar10-vgg8": Case("cifar10", "vgg8-half", 900, "vgg8", f"{COLOUR} --epochs 12 --lr 0.1", colour=True),
+    "cifar10-vgg8": Case("cifar10", "vgg8-half", 900, "vgg8", f"{COLOUR} --epochs 6 --lr 0.1", colour=True),
     "cifar10-vgg8-plain": Case(
-        "cifar10", "vgg8-plain-half", 900, "vgg8-plain", f"{COLOUR} --epochs 15 --lr 0.02", colour=True, real_lr=0.01
+        "cifar10", "vgg8-plain-half", 900, "vgg8-plain", f"{COLOUR} --epochs 8 --lr 0.02", colour=True, real_lr=0.01
     ),
     "cifar10-resnet20": Case("cifar10", "resnet20-half", 900, "resnet20", weights="resnet20-12fca82f.th", colour=True),
     "cifar10-resnet56": Case("cifar10", "resnet20", 900, "resnet56", weights="resnet56-4bfd9763.th", colour=True),
@@ -184,7 +184,7 @@ def row(name: str, method: str, seed: int, given: argparse.Namespace) -> dict[st
     case, where = CASES[name], folder(name, given)
     seconds, out = given.seconds or case.seconds, where / f"{method}-{given.seconds or case.seconds}s-{seed}"
     flags = flags_of(method, case, where / "train.npz", where / "noise.safetensors")
-    line = f"distill {where / 'teacher.safetensors'} --student {case.student} {flags} --budget {seconds}s --seed {seed} "
+    line = f"distill {where / 'teacher.safetensors'} --student {case.student} {flags} --budget {seconds}s-cpu --seed {seed} "
     line += f"--eval {where / 'watched.npz'} --device cpu --out {out}"
     datafree(line)
     found = json.loads((out / "run.json").read_text())

@@ -1,6 +1,7 @@
 """A run as long as its budget."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ SET = Plan(rounds=30, warmup=10, synthesis_rounds=10, images_per_round=50, pool_
 def test_budgets_are_read_and_others_refused_in_words() -> None:
     assert [parse_budget(text).seconds for text in ("90s", "20m", "1.5h")] == [90, 1200, 5400]
     assert parse_budget("50000images") == Budget(images=50_000)
-    for wrong in ("20", "20 minutes", "-3m", "images", ""):
+    assert parse_budget("2m-cpu") == Budget(seconds=120, clock="cpu")
+    for wrong in ("20", "20 minutes", "-3m", "images", "", "20-cpu", "90images-cpu"):
         with pytest.raises(ValueError, match="write 20m"):
             parse_budget(wrong)
 
@@ -129,3 +131,22 @@ def test_a_run_that_is_late_ends_with_its_student_and_resumes_by_its_first_plan(
     assert (out / "student.safetensors").exists()
     with pytest.raises(ValueError, match="holds another run"):
         run("2s")
+
+
+def test_cpu_time_is_that_of_the_process_and_not_of_the_wall(tmp_path: Path) -> None:
+    """A run that waits spends wall time only; a budget of CPU time does not count the waiting."""
+    out = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        write = loop.RunLog.write
+
+        def wait(log: loop.RunLog, round_: int, values: dict[str, float]) -> None:
+            time.sleep(0.05)
+            write(log, round_, values)
+
+        patch.setattr(loop.RunLog, "write", wait)
+        patch.setattr(budgets, "measure", lambda *_: Pace(prepare=0, make=1e-3, learn=1e-3))
+        distill(network(1), TINY, recipe=Recipe(METHOD, PLAN, "test"), out=out, quiet=True, device="cpu", budget="0.5s-cpu")
+    results = json.loads((out / "run.json").read_text())["results"]
+    assert 0.5 <= results["cpu_s"] < results["wall_s"]
+    rows = (out / "log.csv").read_text().splitlines()
+    assert {"wall_s", "cpu_s"} <= set(rows[0].split(","))

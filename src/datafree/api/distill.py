@@ -14,7 +14,7 @@ from datafree.core.modes import fastest_layout
 from datafree.core.runtime import Compile, Precision, Runtime, check_compiler, find_device
 from datafree.core.spec import InputSpec
 from datafree.data.labelled import Labelled, labelled_for
-from datafree.engine.budget import fit_to_budget, parse_budget
+from datafree.engine.budget import Budget, fit_to_budget, parse_budget
 from datafree.engine.folder import STUDENT, RunDir, chosen_before
 from datafree.engine.method import Problem
 from datafree.engine.progress import print_line
@@ -66,8 +66,8 @@ def distill(
         seed: seed of all random numbers.
         quiet: print no progress.
         tensorboard: also write TensorBoard event files to `out`.
-        budget: wall time (`90s`, `20m`, `1.5h`) or images (`50000images`) to which the number of rounds is scaled. A run
-            whose time is over ends with its current student.
+        budget: wall time (`90s`, `20m`, `1.5h`), CPU time of this process (`15m-cpu`) or images (`50000images`) to which the
+            number of rounds is scaled. A run whose time is over ends with its current student.
         compile: mode of torch.compile for the training loop: other rounding, and about a minute before the first round.
         allow_code: packages whose code may be imported and called to build the teacher.
 
@@ -82,7 +82,7 @@ def distill(
     """
     network = as_network(teacher, inputs, allow_code)
     chosen = find_recipe(recipe) if isinstance(recipe, str) and recipe != AUTO else recipe
-    seconds = parse_budget(budget).seconds if budget else None
+    limit = parse_budget(budget) if budget else Budget()
     card = network.card
     labelled = None if eval_data is None else labelled_for(eval_data, card.inputs.shape, card.classes)
     if launch_rank()[1] > 1 and out is None:
@@ -98,8 +98,8 @@ def distill(
         problem.check()
         reasons: tuple[str, ...] = ()
         if isinstance(chosen, str):
-            chosen, budget, reasons = _choose(problem, budget, seconds, out, quiet)
-            seconds = parse_budget(budget).seconds
+            chosen, budget, reasons = _choose(problem, budget, limit.seconds, out, quiet)
+            limit = parse_budget(budget)
         elif budget:
             chosen = fit_to_budget(chosen, budget, problem, out, quiet)
         stack.enter_context(logits_only(module))
@@ -107,7 +107,8 @@ def distill(
         if folder.finished:
             module.load_state_dict(read_weights(folder.path / STUDENT))
         else:
-            Run(problem, built.card, chosen, folder, labelled, quiet, tensorboard, budget, seconds, reasons).execute()
+            ends = (limit.clock, limit.seconds) if limit.seconds else None
+            Run(problem, built.card, chosen, folder, labelled, quiet, tensorboard, budget, ends, reasons).execute()
     return module.eval()
 
 

@@ -31,7 +31,7 @@ class Run:
     quiet: bool
     tensorboard: bool
     budget: str | None  # as given by the caller
-    seconds: float | None  # wall time after which the run ends
+    limit: tuple[str, float] | None  # a clock and the seconds of it after which the run ends
     reasons: tuple[str, ...]  # of `auto`, for its choice
 
     def execute(self) -> None:
@@ -43,7 +43,7 @@ class Run:
         folder.write({"status": "running", **self._initial_record(synthesizer.provenance())})
         evaluate = self._evaluate if self.labelled else None
         job = loop.Job(
-            problem, synthesizer, recipe.plan, runtime, folder, evaluate, self._draw, self.quiet, self.tensorboard, self.seconds
+            problem, synthesizer, recipe.plan, runtime, folder, evaluate, self._draw, self.quiet, self.tensorboard, self.limit
         )
         kept, clock, log = loop.run(job)
         if kept is not problem.student:

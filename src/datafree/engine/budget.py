@@ -1,4 +1,4 @@
-"""The number of rounds that fits a budget of wall time or of images."""
+"""The number of rounds that fits a budget of time or of images."""
 
 import copy
 import dataclasses
@@ -8,6 +8,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -29,45 +30,47 @@ MARGIN = 0.95  # planned share of the time, since rounds differ in length
 
 @dataclass(frozen=True)
 class Budget:
-    """Either wall time, in seconds, or the number of images that the method makes."""
+    """Either time, in seconds of a clock, or the number of images that the method makes."""
 
     seconds: float | None = None
     images: int | None = None
+    clock: Literal["wall", "cpu"] = "wall"
+    """CPU time is that of this process, all its threads: the fair measure between runs on a machine that is shared."""
 
 
 def parse_budget(text: str) -> Budget:
-    """The budget in `90s`, `20m`, `1.5h` or `50000images`. Raises `ValueError` for any other text."""
-    if found := re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip()):
-        return Budget(seconds=float(found[1]) * _SECONDS[found[2]])
+    """The budget in `90s`, `20m`, `1.5h`, `15m-cpu` or `50000images`. Raises `ValueError` for any other text."""
+    if found := re.fullmatch(r"(\d+(?:\.\d+)?)([smh])(-cpu)?", text.strip()):
+        return Budget(seconds=float(found[1]) * _SECONDS[found[2]], clock="cpu" if found[3] else "wall")
     if found := re.fullmatch(r"(\d+)\s*images", text.strip()):
         return Budget(images=int(found[1]))
-    raise ValueError(f"The budget {text!r} is neither a time nor a number of images; write 20m, 1.5h, 90s or 50000images.")
+    raise ValueError(f"The budget {text!r} is neither a time nor a number of images; write 20m, 1.5h, 90s, 15m-cpu or 50000images.")
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Wall time of the parts of a run, seconds."""
+    """Time of the parts of a run, seconds of the budget's clock."""
 
     prepare: float  # all work before the first round
     make: float  # making the images of one round
     learn: float  # the student's steps in one round
 
     def seconds(self, plan: Plan) -> float:
-        """Wall time of a run by `plan`, seconds."""
+        """Time of a run by `plan`, seconds."""
         return self.prepare + _making_rounds(plan) * self.make + (plan.rounds - plan.warmup) * self.learn
 
 
-def measure(problem: Problem, recipe: Recipe) -> Pace:
+def measure(problem: Problem, recipe: Recipe, clock: str = "wall") -> Pace:
     """Measure a few rounds of `recipe` on copies, in a folder that is deleted afterwards; `problem` does not change.
 
     With several processes the result of rank 0 is valid, the others return zeros.
     """
     given = problem.teacher.runtime
     with torch.random.fork_rng(devices=[given.device] if given.device.type == "cuda" else []):
-        return _measured(problem, recipe, Runtime(str(given.device), given.precision, given.seed, given.compile))
+        return _measured(problem, recipe, Runtime(str(given.device), given.precision, given.seed, given.compile), clock)
 
 
-def _measured(problem: Problem, recipe: Recipe, runtime: Runtime) -> Pace:
+def _measured(problem: Problem, recipe: Recipe, runtime: Runtime, clock: str) -> Pace:
     """Run rounds that only make images, then rounds in which the student learns, and read their times from the log."""
     never, fills_set = 10**9, recipe.plan.synthesis_rounds > 0
     plan = recipe.plan.model_copy(
@@ -82,7 +85,7 @@ def _measured(problem: Problem, recipe: Recipe, runtime: Runtime) -> Pace:
     done, total = synthesizer.preparation()
     with tempfile.TemporaryDirectory(prefix="datafree-") as path, RunDir(path, {"measured": True}) as folder:
         run(Job(copied, synthesizer, plan, runtime, folder, quiet=True, slices=1))
-        slices, rounds = seconds_of(folder.path / PREPARATION), seconds_of(folder.log)
+        slices, rounds = seconds_of(folder.path / PREPARATION, clock), seconds_of(folder.log, clock)
     if not is_main():
         return Pace(0, 0, 0)
     make = min(rounds[1:ROUNDS])
@@ -135,12 +138,14 @@ def fit_to_budget(recipe: Recipe, budget: str, problem: Problem, out: str | Path
     """
     if out and (earlier := earlier_plan(Path(out), budget)):
         return dataclasses.replace(recipe, plan=Plan(**earlier))
-    limit, silent, began = parse_budget(budget), quiet or not is_main(), time.monotonic()
+    limit, silent = parse_budget(budget), quiet or not is_main()
+    now = time.process_time if limit.clock == "cpu" else time.monotonic
+    began = now()
     if limit.seconds:
         print_line(f"budget {budget}: measuring a few rounds", silent)
-    pace = broadcast(measure(problem, recipe.per_process())) if limit.seconds else None
+    pace = broadcast(measure(problem, recipe.per_process(), limit.clock)) if limit.seconds else None
     if limit.seconds:
-        left = max(limit.seconds / 2, limit.seconds - (time.monotonic() - began))
+        left = max(limit.seconds / 2, limit.seconds - (now() - began))
         limit = Budget(seconds=broadcast(left))
     plan = stretched(recipe.plan, limit, pace)
     print_line(f"budget {budget}: {_summary(plan, pace)} (the recipe's own: {recipe.plan.rounds:,} rounds)", silent)
@@ -148,7 +153,7 @@ def fit_to_budget(recipe: Recipe, budget: str, problem: Problem, out: str | Path
 
 
 def _summary(plan: Plan, pace: Pace | None) -> str:
-    """Rounds, images and, with `pace`, expected wall time of a run by `plan`, in one line."""
+    """Rounds, images and, with `pace`, expected time of a run by `plan`, in one line."""
     time_ = f", about {_duration(pace.seconds(plan))}" if pace else ""
     return f"{plan.rounds:,} rounds, {plan.images() * _making_rounds(plan):,} images{time_}"
 

@@ -48,7 +48,7 @@ class RunLog:
             for name, value in values.items():
                 self._board.add_scalar(name, value, round_)
         images = values.get("images", self._images)
-        shown = {name: value for name, value in values.items() if name not in ("images", "wall_s") and "/" not in name}
+        shown = {name: value for name, value in values.items() if name not in ("images", "wall_s", "cpu_s") and "/" not in name}
         self.progress.show(round_, shown, images - self._images)
         self._images = images
 
@@ -82,9 +82,9 @@ class RunLog:
         self._file = self.path.open("a", encoding="utf-8", newline="")
 
 
-def seconds_of(path: Path) -> list[float]:
-    """Seconds that each line of a log took, the first counted from the start of the run."""
-    times = [float(row["wall_s"]) for row in _read_rows(path)]
+def seconds_of(path: Path, clock: str = "wall") -> list[float]:
+    """Seconds, wall or CPU, that each line of a log took, the first counted from the start of the run."""
+    times = [float(row[f"{clock}_s"]) for row in _read_rows(path)]
     return [end - start for start, end in zip([0.0, *times], times, strict=False)]
 
 

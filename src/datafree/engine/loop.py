@@ -56,12 +56,12 @@ class Job:
     draw: Callable[[Tensor], tuple[Tensor, int | None]] = lambda pixels: (pixels, None)
     quiet: bool = False
     tensorboard: bool = False
-    seconds: float | None = None  # wall time after which the run ends with its current round
+    limit: tuple[str, float] | None = None  # a clock, wall or cpu, and the seconds of it after which the run ends its round
     slices: int | None = None  # largest number of slices of preparation, in a run that only measures
 
     def is_over(self, clock: Clock) -> bool:
         """Whether the run has done all its rounds, or used up its time."""
-        late = self.seconds is not None and clock.seconds()["wall"] >= self.seconds
+        late = self.limit is not None and clock.seconds()[self.limit[0]] >= self.limit[1]
         return clock.round >= self.plan.rounds or late
 
 
@@ -139,7 +139,8 @@ def _after_round(
         if job.evaluate and is_main() and due(plan.eval_every):
             values |= job.evaluate(kept)
         if values or due(plan.log_every):
-            log.write(clock.round, values | {"images": job.runtime.totals()["images"], "wall_s": clock.seconds()["wall"]})
+            spent = {f"{name}_s": seconds for name, seconds in clock.seconds().items()}
+            log.write(clock.round, values | {"images": job.runtime.totals()["images"]} | spent)
     if is_main() and due(plan.grid_every):
         pictures, columns = job.draw(pool.newest(GRID_IMAGES))
         save_grid(pictures, job.folder.images / f"round-{clock.round:06}.png", columns)

@@ -34,14 +34,14 @@ def prepare(
     if done == total:
         return
     log, saved = RunLog(run.path / PREPARATION, total, done, quiet, unit="slice"), time.monotonic()
-    began = saved
+    began = saved, time.process_time()
     with stoppable() as stop, contextlib.closing(log):
         while done < total:
             synthesizer.prepare()
             done += 1
             values = runtime.drain()
             refuse_non_finite(values, done)
-            log.write(done, values | {"wall_s": time.monotonic() - began})
+            log.write(done, values | {"wall_s": time.monotonic() - began[0], "cpu_s": time.process_time() - began[1]})
             due, stopping = any_rank(time.monotonic() - saved > SAVE_EVERY, stop.is_set())
             if done == total or stopping or due:
                 run.save(0, seconds(), parts)

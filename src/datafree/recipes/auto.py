@@ -15,13 +15,13 @@ from datafree.recipes.dfad import DFAD_RECIPES
 from datafree.recipes.fast import FAST_RECIPES
 from datafree.recipes.procedural import PROCEDURAL_RECIPES
 
-LOOKS = 400_000  # images that a student sees in the time that is planned where none is given
+LOOKS = 1_000_000  # images that a student sees in the time that is planned where none is given
 SHORTEST, LONGEST = 300, 7200  # seconds of that time
 SHARE = 0.5  # of the available memory that a step may take
-PASSES = 3  # of the teacher, forward and backward, that a look costs about as much as: its answer, the student, the images
-FEW = 50_000  # looks for which images that cost steps of their own are not worth it
+PASSES = 1  # of the teacher, forward and backward, that a look costs about as much as: its answer, the student, the images
+FEW = 150_000  # looks for which images that cost steps of their own are not worth it
 LARGE = 64  # pixels a side beyond which a generator that doubles twice would be mostly its first layer
-ROUNDS = 100  # at least, that a run should have
+ROUNDS = 300  # at least, that a run should have
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def curves(log: Path, across: str) -> list[Chart]:
 def _columns(log: Path) -> Iterator[tuple[str, list[Point]]]:
     rows = list(csv.DictReader(log.read_text(encoding="utf-8").splitlines()))
     for name in rows[0] if rows else ():
-        if name not in ("round", "wall_s", "images") and "/" not in name:
+        if name not in ("round", "wall_s", "cpu_s", "images") and "/" not in name:
             points = [(float(row["round"]), float(row[name])) for row in rows if row[name]]
             yield name, [point for point in points if math.isfinite(point[1])]
 

@@ -163,11 +163,11 @@ def prepare(name: str, given: argparse.Namespace) -> None:
         train, test = (dict(np.load(Path(given.data) / f"{case.data}_{split}.npz")) for split in ("train", "test"))
         if given.dev:
             held = len(train["images"]) * 9 // 10
-            each = ("images", "labels") if "labels" in train else ("images", "masks")
+            each = ("images", "labels")
             test = train | {key: train[key][held:] for key in each}
             train = train | {key: train[key][:held] for key in each}
         some = np.random.default_rng(0).permutation(len(test["images"]))[:WATCHED]  # some sets are sorted by class
-        few = {key: value[some] if len(value) == len(test["images"]) else value for key, value in test.items()}
+        few = test | {key: test[key][some] for key in ("images", "labels")}
         for split, arrays in (("train", train), ("watched", few), ("test", test)):
             np.savez(where / f"{split}.npz", **arrays)
     teacher = where / "teacher.safetensors"

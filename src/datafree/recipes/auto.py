@@ -19,7 +19,7 @@ LOOKS = 1_000_000  # images that a student sees in the time that is planned wher
 SHORTEST, LONGEST = 300, 7200  # seconds of that time
 SHARE = 0.5  # of the available memory that a step may take
 PASSES = 1  # of the teacher, forward and backward, that a look costs about as much as: its answer, the student, the images
-FEW = 150_000  # looks for which images that cost steps of their own are not worth it
+FEW = 20_000  # looks for which images that cost steps of their own are not worth it
 LARGE = 64  # pixels a side beyond which a generator that doubles twice would be mostly its first layer
 ROUNDS = 300  # at least, that a run should have
 

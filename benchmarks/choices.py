@@ -1,0 +1,135 @@
+"""What each choice that `auto` makes brings: one student for each, by the same CPU seconds, on held-out training images.
+
+    python benchmarks/choices.py --data FOLDER --case fashion-resnet8 --seconds 150
+
+Each row differs from the first in what its name says. One seed and short runs: the rows compare with each other and with
+nothing else. Run folders are kept, so the same line resumes. The sizes are those that `auto` took for the grid.
+"""
+
+import argparse
+import csv
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from grid import CASES, folder, prepare
+
+from datafree import Blend, Plan, Recipe, distill, evaluate
+from datafree.core.files import write_text
+from datafree.core.runtime import Runtime
+from datafree.engine.method import Method
+from datafree.recipes import find_recipe
+from datafree.reports import record
+
+LIGHT = find_recipe("fast-light")
+SIZES: dict[str, dict[str, Any]] = {
+    "fashion-resnet8": {"batch": 64, "steps": 15, "images_per_round": 33},
+    "cifar10-resnet20": {"batch": 64, "steps": 13, "images_per_round": 34},
+}
+
+Change = Callable[[Method, Plan], tuple[Method, Plan]]
+
+
+def method(**changes: Any) -> Change:
+    return lambda method, plan: (method.replaced(**changes), plan)
+
+
+def steps(n: int) -> Change:
+    """n steps of a batch of images, and as many images as take the same time."""
+    return lambda method, plan: (
+        method.replaced(inversion={"steps": n}),
+        plan.replaced(images_per_round=max(8, plan.images_per_round * 5 // n)),
+    )
+
+
+CHOICES: dict[str, Change] = {
+    "auto's own": method(),
+    "no mixup": method(look={"mixup": 0.0}),
+    "mixup half the time, CutMix the other half": method(look={"mixup": 0.5, "cutmix": 0.5}),
+    "classes exactly balanced": method(inversion={"balanced": True}),
+    "adversary from the start": method(adversary={"weight": 1.0}),
+    "adversary that rises from a tenth to a half of the run": method(
+        adversary={"weight": 1.0, "rise_from": 0.1, "rise_until": 0.5}
+    ),
+    "statistics without history": method(inversion={"history": 0.0}),
+    "a third of the images procedural": lambda method, plan: (Blend(host=method, share=1 / 3), plan),
+    "2 steps an image": steps(2),
+    "10 steps an image": steps(10),
+    "20 steps an image": steps(20),
+    "no meta-learning: one generator, trained on": method(meta="none"),
+    "temperature 4 in place of 20": method(look={"temperature": 4.0}),
+    "averaged student": lambda method, plan: (method, plan.replaced(ema_decay=0.998)),
+}
+
+
+def main() -> None:
+    """Run every choice that has not been run, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="as for grid.py")
+    parser.add_argument("--weights", type=Path, help="as for grid.py")
+    parser.add_argument("--runs", type=Path, default=Path("runs/grid"))
+    parser.add_argument("--case", choices=SIZES, default="fashion-resnet8")
+    parser.add_argument("--seconds", type=int, default=150)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    given.dev = True
+    os.environ["OMP_NUM_THREADS"] = "1"
+    prepare(given.case, given)
+    with ThreadPoolExecutor(given.jobs) as pool:
+        rows = list(pool.map(lambda name: row(name, given), CHOICES))
+    result = {
+        "task": f"{given.case} of benchmarks/grid.py, judged by held-out training images; one seed, short runs",
+        "command": f"python benchmarks/choices.py --data FOLDER --case {given.case} --seconds {given.seconds}",
+        "machine": Runtime("cpu").machine(),
+        "versions": record.versions(),
+        "seed": given.seed,
+        "choices": rows,
+    }
+    out = Path(__file__).parent / "results" / f"choices-{given.case}.json"
+    write_text(out, json.dumps(result, indent=2) + "\n")
+    print(f"wrote {out}")
+
+
+def row(name: str, given: argparse.Namespace) -> dict[str, Any]:
+    """One student and what came of it."""
+    where = folder(given.case, given)
+    out = where / "choices" / f"{list(CHOICES).index(name):02}-{given.seconds}s-{given.seed}"
+    plan = LIGHT.plan.replaced(**SIZES[given.case], eval_every=10)
+    colour = {"flip": CASES[given.case].colour}
+    chosen, plan = CHOICES[name](LIGHT.method.replaced(look={"augment": colour}, views=colour), plan)
+    teacher = where / "teacher.safetensors"
+    distill(
+        teacher,
+        CASES[given.case].student,
+        recipe=Recipe(chosen, plan, f"choices.py: {name}"),
+        out=out,
+        eval_data=str(where / "watched.npz"),
+        device="cpu",
+        seed=given.seed,
+        quiet=True,
+        budget=f"{given.seconds}s-cpu",
+    )
+    found = json.loads((out / "run.json").read_text())
+    results, done = found["results"], found["identity"]["plan"]
+    score = evaluate(out / "student.safetensors", str(where / "test.npz"), against=teacher, device="cpu")
+    with (out / "log.csv").open() as log:
+        curve = [float(each[score.name]) for each in csv.DictReader(log) if each.get(score.name)]
+    half = curve[len(curve) // 2 :]
+    print(f"{name:<60} {score.percent:6.2f}", flush=True)
+    return {
+        "choice": name,
+        "last": round(score.percent, 2),
+        "second_half_mean": round(sum(half) / len(half), 2),
+        "agreement": round(score.agreement or 0.0, 2),
+        "cpu_s": round(results["cpu_s"], 1),
+        "student_steps": (results["rounds"] - done["warmup"]) * done["steps"],
+        "images": results["images"],
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -130,7 +130,7 @@ class Operations:
         if event == "open" and not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             return
         if isinstance(arguments[0], str | bytes | os.PathLike):
-            path = os.path.abspath(os.fsdecode(arguments[0]))  # of a name within a folder, as rmtree gives it, too
+            path = str(Path(os.fsdecode(arguments[0])).absolute())  # of a name within a folder, as rmtree gives it, too
             if path.startswith(self.folder):  # not those of Python itself, nor of temporary folders
                 self.point()
 

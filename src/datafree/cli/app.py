@@ -1,6 +1,5 @@
 """The table of commands, each loaded when it is called, and the handling of their failures."""
 
-import errno
 import os
 import sys
 from importlib import import_module
@@ -9,6 +8,7 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from datafree import __version__
+from datafree.core.shortages import explain_memory, explain_os, is_out_of_memory
 
 HELP = """Distil a trained network into a smaller one without any training data.
 
@@ -27,6 +27,13 @@ COMMANDS = {
 RECIPE_COMMANDS = {
     "distill": "Distil a teacher into a smaller student, without its data; the same command resumes.",
     "synthesize": "Make a transfer set from a teacher, without a student; the same command resumes.",
+}
+
+# What to lower where memory runs out.
+LOWER = {
+    "distill": "--plan.micro-batch, --plan.pool-size or batch of the method",
+    "synthesize": "--batch or batch of the method",
+    "teach": "--batch",
 }
 
 
@@ -48,6 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
     except (CycloptsError, ValueError, FloatingPointError, OSError) as error:
         print(f"datafree: {_sentence(error)}", file=sys.stderr)
         return 2 if isinstance(error, CycloptsError) else 1
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"datafree: {explain_memory(error, LOWER.get(tokens[0], 'number of images'))}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -81,8 +93,8 @@ def _sentence(error: Exception) -> str:
 
     from datafree.core.settings import explain
 
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"The disk is full ({error}); free some space, then run the same command again."
+    if isinstance(error, OSError):
+        return explain_os(error)
     # cyclopts wraps pydantic's error, which names the field.
     cause = error if isinstance(error, ValidationError) else error.__cause__
     return explain(cause) if isinstance(cause, ValidationError) else str(error)

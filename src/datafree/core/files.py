@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from datafree.core.settings import first_line
+from datafree.core.shortages import advice
 
 MAX_CARD = 64 * 2**10  # largest card in the metadata of a file, bytes of JSON
 
@@ -35,10 +36,33 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError | RuntimeError | SafetensorError):  # each writer reports a full disk in its own way
             free = shutil.disk_usage(path.parent).free / 2**20
+            what = advice(error) or "free some space or name another folder"
             raise OSError(
                 f"Writing {path} failed ({first_line(error)}; {free:.1f} MiB are free on that disk). The earlier file is kept; "
-                "free some space or name another folder, then run the same command again."
+                f"{what}, then run the same command again."
             ) from error
+        raise
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` to fill, which is renamed to `path` at the end; after an error nothing is left of it.
+
+    Raises `ValueError` if `path` is a file or a folder that is not empty.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"{path} is not an empty folder; name a new one.")
+    temporary = path.with_name(f".{path.name}.writing")
+    if temporary.exists():
+        shutil.rmtree(temporary)  # of a process that was killed
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if path.exists():
+            path.rmdir()
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 

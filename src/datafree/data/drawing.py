@@ -8,6 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from datafree.core.files import replace_atomically
 from datafree.data.images import fit
 
 
@@ -42,9 +43,9 @@ def save_grid(pixels: Tensor, path: Path, columns: int | None = None, smallest: 
 
 
 def save_picture(pixels: Tensor, path: Path) -> None:
-    """Write one uint8 picture [3, H, W] as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy()).save(path)
+    """Write one uint8 picture [3, H, W] as PNG, atomically."""
+    picture = Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
+    replace_atomically(path, lambda temporary: picture.save(temporary, "png"))
 
 
 def variation_sheet(sources: Tensor, variations: Tensor, similarity: Tensor, kept: Tensor, smallest: int = 64) -> Tensor:

@@ -1,6 +1,7 @@
 """Transfer sets as image folders, WebDataset shards and `.npz` files: images with the teacher's soft labels."""
 
 import io
+import itertools
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datafree.core.files import replace_atomically
+from datafree.core.files import new_folder, replace_atomically
 from datafree.data.sets import TransferSet, as_uint8
 
 TAR_IMAGES = 10_000  # images in one WebDataset shard
@@ -46,16 +47,16 @@ def to_imagefolder(found: TransferSet, out: Path) -> None:
     The latter holds `names` [N] of the files and `soft_labels` [N, classes]. Raises `ValueError` for a folder that is not
     empty.
     """
-    _refuse_full(out)
     soft = soft_labels(found)
     digits = len(str(soft.shape[1] - 1))
     names = []
-    for i, (image, row) in enumerate(_pairs(found)):
-        name = f"{int(row.argmax()):0{digits}}/{i:08}.png"
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(out / name)
-        names.append(name)
-    np.savez(out / "soft_labels.npz", names=np.array(names), soft_labels=soft.numpy())
+    with new_folder(out) as folder:
+        for i, (image, row) in enumerate(_pairs(found)):
+            name = f"{int(row.argmax()):0{digits}}/{i:08}.png"
+            (folder / name).parent.mkdir(exist_ok=True)
+            Image.fromarray(image).save(folder / name)
+            names.append(name)
+        np.savez(folder / "soft_labels.npz", names=np.array(names), soft_labels=soft.numpy())
 
 
 def to_webdataset(found: TransferSet, out: Path) -> None:
@@ -64,22 +65,15 @@ def to_webdataset(found: TransferSet, out: Path) -> None:
     Each image is KEY.png, with its soft label [classes], float32, as KEY.npy and the argmax of that as KEY.cls. Raises
     `ValueError` for a folder that is not empty.
     """
-    _refuse_full(out)
-    out.mkdir(parents=True, exist_ok=True)
     pairs = enumerate(_pairs(found))
-    for first in range(0, len(found), TAR_IMAGES):
-        count = min(TAR_IMAGES, len(found) - first)
-
-        def write(temporary: Path, count: int = count) -> None:
-            with tarfile.open(temporary, "w") as tar:
-                for _ in range(count):
-                    i, (image, row) = next(pairs)
+    with new_folder(out) as folder:
+        for first in range(0, len(found), TAR_IMAGES):
+            with tarfile.open(folder / f"set-{first // TAR_IMAGES:06}.tar", "w") as tar:
+                for i, (image, row) in itertools.islice(pairs, TAR_IMAGES):
                     for suffix, content in (("png", _png(image)), ("cls", str(int(row.argmax())).encode()), ("npy", _npy(row))):
                         member = tarfile.TarInfo(f"{i:08}.{suffix}")
                         member.size = len(content)
                         tar.addfile(member, io.BytesIO(content))
-
-        replace_atomically(out / f"set-{first // TAR_IMAGES:06}.tar", write)
 
 
 FORMATS: dict[str, Callable[[TransferSet, Path], None]] = {
@@ -98,11 +92,6 @@ def _pairs(found: TransferSet) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             array = as_uint8(image).permute(1, 2, 0).numpy()
             yield (array[..., 0] if array.shape[2] == 1 else array), row
         first += len(part)
-
-
-def _refuse_full(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} is not an empty folder; name a new one.")
 
 
 def _png(image: np.ndarray) -> bytes:

@@ -8,7 +8,7 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from datafree import __version__
-from datafree.core.shortages import explain_memory, explain_os, is_out_of_memory
+from datafree.core.shortages import explain_shortage
 
 HELP = """Distil a trained network into a smaller one without any training data.
 
@@ -52,14 +52,12 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(nowhere, sys.stdout.fileno())
         os.dup2(nowhere, sys.stderr.fileno())
         return 141
-    except (CycloptsError, ValueError, FloatingPointError, OSError) as error:
-        print(f"datafree: {_sentence(error)}", file=sys.stderr)
+    except (CycloptsError, ValueError, FloatingPointError, OSError, MemoryError, RuntimeError) as error:
+        short = explain_shortage(error, LOWER.get(tokens[0] if tokens else "", "number of images"))
+        if not short and isinstance(error, MemoryError | RuntimeError):
+            raise  # unexpected
+        print(f"datafree: {short or _sentence(error)}", file=sys.stderr)
         return 2 if isinstance(error, CycloptsError) else 1
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        print(f"datafree: {explain_memory(error, LOWER.get(tokens[0], 'number of images'))}", file=sys.stderr)
-        return 1
     return 0
 
 
@@ -93,8 +91,6 @@ def _sentence(error: Exception) -> str:
 
     from datafree.core.settings import explain
 
-    if isinstance(error, OSError):
-        return explain_os(error)
     # cyclopts wraps pydantic's error, which names the field.
     cause = error if isinstance(error, ValidationError) else error.__cause__
     return explain(cause) if isinstance(cause, ValidationError) else str(error)

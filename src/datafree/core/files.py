@@ -100,6 +100,9 @@ def opened_safetensors(path: Path) -> Iterator[tuple[dict[str, str], Callable[[]
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a dict
 
             yield file.metadata() or {}, read
+    except FileNotFoundError:
+        path.open("rb").close()  # safetensors reports every failure to open a file as this one; Python knows which it was
+        raise
     except SafetensorError as error:
         raise ValueError(
             f"{path} is not a safetensors file, or is cut short ({first_line(error)}); copy or make it again."

@@ -1,12 +1,8 @@
 """Shortages of disk, memory, files, threads and permission: recognised in errors, with what to do about each."""
 
 import errno
+import os
 import re
-
-_NO_THREAD = "can't start new thread"  # Python's message, where memory or the number of processes is limited
-# Allocators report a lack of memory as a RuntimeError with these texts: torch's on a CPU, C++, and oneDNN.
-_NO_MEMORY = re.compile(r"can't allocate memory|std::bad_alloc|Cannot allocate memory|^could not create a primitive$")
-_AMOUNT = re.compile(r"allocate ([\d.,]+\d|\d+)\.? ?(bytes|[KMGT]i?B)")
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space or name another folder",
@@ -19,22 +15,18 @@ _ADVICE = {
     errno.ENFILE: "this machine may not open more files; end something else",
     errno.ENOMEM: "memory ran out; end something else or raise the limit (ulimit -v)",
 }
+_NO_THREAD = "can't start new thread"  # Python's message, where memory or the number of processes is limited
+# Allocators report a lack of memory as a RuntimeError with these texts: torch's on a CPU, C++'s, the system's, and oneDNN's.
+_NO_MEMORY = re.compile(r"can't allocate memory|std::bad_alloc|Cannot allocate memory|^could not create a primitive$")
+_AMOUNT = re.compile(r"allocate ([\d.,]*\d)\.? ?(bytes|[KMGT]i?B)")
 
 
 def advice(error: BaseException) -> str | None:
-    """What is short and what to do about it, if `error` says so by its error number, as a part of a sentence."""
-    number = error.errno if isinstance(error, OSError) else None
-    if number is None and (written := re.search(r"\(os error (\d+)\)", str(error))):  # how safetensors reports it
-        number = int(written[1])
-    return None if number is None else _ADVICE.get(number)
-
-
-def explain_os(error: OSError) -> str:
-    """`error` as one sentence for the user; an error without a known number keeps its own message."""
-    what = advice(error)
-    if what is None or error.errno is None:
-        return str(error)
-    return f"{error.filename or error.strerror}: {what}, then run the same command again ({error})."
+    """What is short and what to do, as a part of a sentence, if `error` has the number or the message of a shortage."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return _ADVICE.get(error.errno)
+    # torch and safetensors write the system's message into their own.
+    return next((what for number, what in _ADVICE.items() if os.strerror(number) in str(error)), None)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -44,14 +36,26 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error)) or _NO_THREAD in str(error))
 
 
-def explain_memory(error: BaseException, settings: str) -> str:
-    """An error of `is_out_of_memory` as one sentence: how much was asked for, as far as it says so, and what to lower."""
-    if _NO_THREAD in str(error):
+def explain_shortage(error: BaseException, settings: str) -> str | None:
+    """`error` as one sentence if it reports a shortage, else None; `settings` are those to lower where memory ran out."""
+    if is_out_of_memory(error):
+        return _explain_memory(str(error), settings)
+    if isinstance(error, OSError) and error.errno is None:  # it has its sentence already
+        return None
+    if what := advice(error):
+        where = error.filename if isinstance(error, OSError) and error.filename else "A file could not be read or written"
+        return f"{where}: {what}, then run the same command again ({error})."
+    return None
+
+
+def _explain_memory(message: str, settings: str) -> str:
+    """How much was asked for, as far as the message says so, and what to lower."""
+    if _NO_THREAD in message:
         return (
             "No thread could be started: memory (ulimit -v) or the number of processes (ulimit -u) is limited here; raise the "
             "limit, then run the same command again."
         )
-    found = _AMOUNT.search(str(error))
+    found = _AMOUNT.search(message)
     asked = f"{_in_units(found[1], found[2])} more were asked for" if found else "how much was asked for is not known"
     return (
         f"Memory ran out ({asked}). What was saved is kept: free some memory and run the same command again, or start anew in "

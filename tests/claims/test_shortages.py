@@ -67,7 +67,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 class Full:
-    """A disk that is full from the n-th time on that a file below `folder` is opened to be written, a folder made or renamed."""
+    """Full from the n-th time on that a file below `folder` is opened to be written, a folder made, one renamed."""
 
     def __init__(self) -> None:
         self.folder: Path | None = None

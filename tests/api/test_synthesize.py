@@ -175,8 +175,15 @@ def test_imagefolder_has_the_images_and_their_soft_labels(tmp_path: Path) -> Non
         with Image.open(tmp_path / "folder" / name) as image:
             assert np.array_equal(np.array(image), found.pixels[0][i, 0].numpy())
         assert int(str(name).split("/")[0]) == soft[i].argmax()
+    FORMATS["imagefolder"](found, tmp_path / "folder")  # the same again changes nothing
+    (tmp_path / "folder" / "soft_labels.npz").write_bytes(b"of somebody else")
     with pytest.raises(ValueError, match="not an empty folder"):
         FORMATS["imagefolder"](found, tmp_path / "folder")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "cat.txt").write_text("meow")
+    with pytest.raises(ValueError, match="not an empty folder"):
+        FORMATS["webdataset"](found, tmp_path / "full")
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["cat.txt"]
 
 
 def test_npz_is_data_of_our_own_commands(tmp_path: Path) -> None:

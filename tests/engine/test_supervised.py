@@ -7,7 +7,7 @@ import pytest
 from datafree import Network
 from datafree.cli.app import main
 from datafree.core.runtime import Runtime
-from datafree.engine import supervised
+from datafree.engine import folder
 
 
 def test_teaching_goes_on_where_it_was_stopped(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,7 +26,7 @@ def test_teaching_goes_on_where_it_was_stopped(tmp_path: Path, images: Path, mon
         "cpu",
     ]
     assert main([*flags, "--out", str(tmp_path / "whole.safetensors")]) == 0
-    monkeypatch.setattr(supervised, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(folder, "SAVE_EVERY", 0.0)
     drain, epochs = Runtime.drain, []
 
     def drained(runtime: Runtime) -> dict[str, float]:
@@ -48,7 +48,7 @@ def test_teaching_goes_on_where_it_was_stopped(tmp_path: Path, images: Path, mon
 def test_a_lesson_that_was_begun_with_other_settings_is_refused(
     tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(supervised, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(folder, "SAVE_EVERY", 0.0)
     flags = ["teach", str(images), "--arch", "small-cnn-quarter", "--epochs", "2", "--device", "cpu"]
     flags += ["--out", str(tmp_path / "teacher.safetensors")]
     with monkeypatch.context() as patch:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from datafree import CMI, CSD, DDA, DFAD, NAYER, Augmentation, DeepInversion, Fast, Plan, Recipe, Stored, distill, synthesize
 from datafree.core.runtime import Runtime
-from datafree.engine import preparation
+from datafree.engine import folder
 from datafree.engine.look import kd
 from datafree.engine.method import Method, Problem
 from datafree.methods.common.diffusion.diffuser import Diffuser, Diffusion
@@ -265,7 +265,7 @@ def test_synthesize_writes_a_set_like_any_other_with_a_picture(tmp_path: Path) -
 
 def test_a_kill_in_any_phase_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """FeatureMemory, training of the diffusion model, variation: killed in each, a set is the same to the bit."""
-    monkeypatch.setattr(preparation, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(folder, "SAVE_EVERY", 0.0)
     settings = SMALL.replaced(**{"omega": -1, "diffusion": SMALL.diffusion.replaced(**{"updates": 120})})
 
     def made(name: str) -> bytes:

@@ -15,7 +15,7 @@ from datafree.core.runtime import Compile, Precision, Runtime, check_compiler, f
 from datafree.core.spec import InputSpec
 from datafree.data.labelled import Labelled, labelled_for
 from datafree.engine.budget import Budget, fit_to_budget, parse_budget
-from datafree.engine.folder import STUDENT, RunDir, chosen_before
+from datafree.engine.folder import PAGE, STUDENT, RunDir, chosen_before
 from datafree.engine.method import Problem
 from datafree.engine.progress import print_line
 from datafree.engine.recipe import Recipe
@@ -26,6 +26,7 @@ from datafree.networks.teacher import Teacher
 from datafree.networks.weights import fingerprint, read_weights, shapes_fingerprint
 from datafree.recipes import find_recipe, recipe_from
 from datafree.recipes.auto import choose
+from datafree.reports.page import write_report
 
 AUTO = "auto"  # the recipe that is none: the teacher is examined
 
@@ -106,6 +107,8 @@ def distill(
         folder = stack.enter_context(RunDir(path, _identity(network, built, chosen, runtime)))
         if folder.finished:
             module.load_state_dict(read_weights(folder.path / STUDENT))
+            if is_main() and not (folder.path / PAGE).exists():  # a kill came before the page
+                write_report(folder.path)
         else:
             ends = (limit.clock, limit.seconds) if limit.seconds else None
             Run(problem, built.card, chosen, folder, labelled, quiet, tensorboard, budget, ends, reasons).execute()

@@ -52,6 +52,7 @@ class Run:
         results |= {f"{name}_s": round(value, 2) for name, value in (clock.seconds() | runtime.phases).items()}
         if not is_main():
             return
+        folder.refuse_deleted()
         self._save_student(clock.round)
         if self.labelled:
             results |= evaluate_run(problem, self.labelled, folder, log)

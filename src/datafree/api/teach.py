@@ -1,19 +1,19 @@
 """The function `teach`: train a teacher on labelled data."""
 
 import contextlib
-import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 from datafree.core.files import path_fingerprint
 from datafree.core.runtime import Precision, Runtime
 from datafree.core.spec import InputSpec, Shape
 from datafree.data.labelled import Labelled, load_labelled
-from datafree.engine.folder import RunDir
+from datafree.engine.parts import digest, parts_of, remove_parts
 from datafree.engine.progress import print_line
 from datafree.engine.supervised import Training, measured_inputs, train
 from datafree.networks.build import build
-from datafree.networks.network import Card, Network
+from datafree.networks.network import Card, Network, load, read_card
 from datafree.networks.outputs import TASKS, probe
 
 
@@ -33,7 +33,7 @@ def teach(
 ) -> Network:
     """Train a new teacher on labelled data.
 
-    With `out` the same call again resumes an interrupted training.
+    With `out` the same call again resumes an interrupted training, or returns the finished teacher.
 
     Args:
         data: labelled data: an `.npz`, a folder, or `torchvision:SET:ROOT:train`, as on the command line, or `Labelled`.
@@ -60,6 +60,8 @@ def teach(
     """
     runtime = Runtime(device, precision, seed)
     labelled = load_labelled(data) if isinstance(data, str) else data
+    is_file = isinstance(data, str) and Path(data).exists()  # else a torchvision set, whose name does not tell its images
+    source = path_fingerprint(Path(str(data))) if is_file else labelled.fingerprint()
     inputs = measured_inputs(labelled, shape)
     inputs = InputSpec(shape=inputs.shape, mean=mean or inputs.mean, std=std or inputs.std)
     labelled = labelled.fitted(inputs.shape, labelled.classes)
@@ -68,27 +70,36 @@ def teach(
     def report(epoch: int, loss: float) -> None:
         print_line(f"epoch {epoch}/{training.epochs}  loss {loss:.4f}  {time.monotonic() - began:.0f} s", quiet)
 
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(runtime.seeded())
-        run = None
-        if out is not None:
-            identity = {
-                "arch": architecture,
-                "inputs": inputs.model_dump(mode="json"),
-                "training": training.model_dump(mode="json"),
-                "seed": seed,
-                "data": path_fingerprint(Path(data)) if isinstance(data, str) else data.fingerprint(),
-                "precision": runtime.precision,
-                "device": runtime.device.type,
-            }
-            run = stack.enter_context(RunDir(Path(out).with_name(f"{Path(out).name}.parts"), identity))
-            run.write({"status": "running"})
+    identity = {
+        "arch": architecture,
+        "inputs": inputs.model_dump(mode="json"),
+        "training": training.model_dump(mode="json"),
+        "seed": seed,
+        "data": source,
+        "precision": runtime.precision,
+        "device": runtime.device.type,
+    }
+    if out is not None and _is_taught(Path(out), identity):
+        remove_parts(Path(out), identity)
+        found = load(out)
+        return Network(found.module.to(runtime.device), found.card)
+    with runtime.seeded(), parts_of(Path(out), identity) if out is not None else contextlib.nullcontext() as run:
         module = train(build(architecture, inputs, labelled.classes), labelled, inputs, training, runtime, report, run)
-    history = {"event": "taught", "data": Path(labelled.source).name, "epochs": training.epochs, "seed": seed}
-    task = TASKS[probe("network", module, inputs).dim()]
-    card = Card(architecture=architecture, classes=labelled.classes, task=task, inputs=inputs, history=(history,))
-    network = Network(module, card)
-    if run and out is not None:
-        network.save(out)
-        shutil.rmtree(run.path)
+        history = {"event": "taught", "data": Path(labelled.source).name, "epochs": training.epochs, "seed": seed}
+        history["training"] = digest(identity)
+        task = TASKS[probe("network", module, inputs).dim()]
+        card = Card(architecture=architecture, classes=labelled.classes, task=task, inputs=inputs, history=(history,))
+        network = Network(module, card)
+        if run and out is not None:
+            run.refuse_deleted()
+            network.save(out)
     return network
+
+
+def _is_taught(file: Path, identity: dict[str, Any]) -> bool:
+    """Whether `file` holds the teacher that the training `identity` ends with."""
+    try:
+        history = read_card(file).history
+    except (ValueError, OSError):
+        return False
+    return bool(history) and history[-1].get("training") == digest(identity)

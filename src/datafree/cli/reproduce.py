@@ -43,6 +43,6 @@ def reproduce(
         EXPERIMENTS[name], data, runs / name, range(seeds), teacher=teacher, jobs=jobs, device=device, command=command
     )
     file = out or runs / name / "result.json"
-    write_text(file, json.dumps(result, indent=2) + "\n")
+    write_text(file, json.dumps(result, indent=2) + "\n", parents=True)
     print(verdict(result))
     print(f"wrote {file}")

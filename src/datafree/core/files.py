@@ -17,15 +17,17 @@ from datafree.core.shortages import advice
 MAX_CARD = 64 * 2**10  # largest card in the metadata of a file, bytes of JSON
 
 
-def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
+def replace_atomically(path: Path, write: Callable[[Path], object], parents: bool = False) -> None:
     """Write a temporary file beside `path` with `write`, flush it to the disk, then rename it to `path`.
 
-    A kill at any moment leaves the old file or the new one. Raises `OSError` if writing fails, on a full disk for example: the
-    temporary file is then removed and the old file stays.
+    A kill at any moment leaves the old file or the new one. With `parents` missing folders are made; without it a folder that
+    somebody deleted does not come back. Raises `OSError` if writing fails, on a full disk for example: the temporary file is
+    then removed and the old file stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.writing")
+    temporary = temporary_of(path)
     try:
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -35,35 +37,41 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError | RuntimeError | SafetensorError):  # each writer reports a full disk in its own way
-            free = shutil.disk_usage(path.parent).free / 2**20
-            what = advice(error) or "free some space or name another folder"
-            raise OSError(
-                f"Writing {path} failed ({first_line(error)}; {free:.1f} MiB are free on that disk). The earlier file is kept; "
-                f"{what}, then run the same command again."
-            ) from error
+            raise OSError(_why(path, error)) from error
         raise
 
 
-@contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A folder beside `path` to fill, which is renamed to `path` at the end; after an error nothing is left of it.
+def _why(path: Path, error: Exception) -> str:
+    """The sentence for `error`, on which writing `path` failed."""
+    short = advice(error)
+    if not short and not path.parent.is_dir():
+        return (
+            f"{path.name} cannot be written, since the folder {path.parent} does not exist or was deleted meanwhile "
+            f"({first_line(error)}); run the same command again to begin anew."
+        )
+    disk = next(folder for folder in path.absolute().parents if folder.is_dir())
+    free = shutil.disk_usage(disk).free / 2**20
+    return (
+        f"Writing {path} failed ({first_line(error)}; {free:.1f} MiB are free on that disk). The earlier file is kept; "
+        f"{short or 'free some space or name another folder'}, then run the same command again."
+    )
 
-    Raises `ValueError` if `path` is a file or a folder that is not empty.
-    """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"{path} is not an empty folder; name a new one.")
-    temporary = path.with_name(f".{path.name}.writing")
-    if temporary.exists():
-        shutil.rmtree(temporary)  # of a process that was killed
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        if path.exists():
-            path.rmdir()
-        temporary.rename(path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+
+def temporary_of(path: Path) -> Path:
+    """Name under which `path` is written; only a killed write leaves such a file."""
+    return path.with_name(f".{path.name}.writing")
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether `path` has a name that `temporary_of` gives."""
+    return path.name.startswith(".") and path.name.endswith(".writing")
+
+
+def remove_leftovers(*folders: Path) -> None:
+    """Delete what killed writes left in `folders`, in which nobody else may be writing."""
+    for folder in folders:
+        for path in filter(is_temporary, folder.iterdir() if folder.is_dir() else ()):
+            path.unlink()
 
 
 @contextlib.contextmanager
@@ -76,9 +84,9 @@ def path_or_temporary(path: str | Path | None, name: str) -> Iterator[Path]:
         yield Path(folder) / name
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` as UTF-8, atomically."""
-    replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+def write_text(path: Path, text: str, parents: bool = False) -> None:
+    """Write `text` to `path` as UTF-8, as `replace_atomically` does."""
+    replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), parents)
 
 
 def sha256(path: Path) -> str:

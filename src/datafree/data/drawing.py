@@ -43,9 +43,13 @@ def save_grid(pixels: Tensor, path: Path, columns: int | None = None, smallest: 
 
 
 def save_picture(pixels: Tensor, path: Path) -> None:
-    """Write one uint8 picture [3, H, W] as PNG, atomically."""
-    picture = Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
-    replace_atomically(path, lambda temporary: picture.save(temporary, "png"))
+    """Write one uint8 picture [3, H, W] as PNG, atomically; makes the folder of `path`, but not the one around it."""
+
+    def write(temporary: Path) -> None:
+        temporary.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy()).save(temporary, "png")
+
+    replace_atomically(path, write)
 
 
 def variation_sheet(sources: Tensor, variations: Tensor, similarity: Tensor, kept: Tensor, smallest: int = 64) -> Tensor:

@@ -101,7 +101,7 @@ def write_shard(path: Path, card: SetCard, tensors: Mapping[str, Tensor]) -> Non
     """Write the tensors `pixels`, and if given `targets` and `logits`, as one file, atomically."""
     ready = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     label = {_LABEL: card.model_dump_json()}
-    replace_atomically(path, lambda temporary: save_file(ready, temporary, metadata=label))
+    replace_atomically(path, lambda temporary: save_file(ready, temporary, metadata=label), parents=True)
 
 
 def shard_path(path: Path, shard: int, shards: int) -> Path:

@@ -44,7 +44,9 @@ def parse_budget(text: str) -> Budget:
         return Budget(seconds=float(found[1]) * _SECONDS[found[2]], clock="cpu" if found[3] else "wall")
     if found := re.fullmatch(r"(\d+)\s*images", text.strip()):
         return Budget(images=int(found[1]))
-    raise ValueError(f"The budget {text!r} is neither a time nor a number of images; write 20m, 1.5h, 90s, 15m-cpu or 50000images.")
+    raise ValueError(
+        f"The budget {text!r} is neither a time nor a number of images; write 20m, 1.5h, 90s, 15m-cpu or 50000images."
+    )
 
 
 @dataclass(frozen=True)

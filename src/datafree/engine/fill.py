@@ -1,7 +1,6 @@
 """Make a transfer set from a teacher, without a student: batch by batch, in shards that several machines can share."""
 
 import contextlib
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +18,7 @@ from datafree.engine.folder import RunDir
 from datafree.engine.interrupts import Interrupted, stoppable
 from datafree.engine.log import RunLog
 from datafree.engine.method import Problem, Synthesizer
+from datafree.engine.parts import parts_of, remove_parts
 from datafree.engine.preparation import prepare
 
 
@@ -63,24 +63,24 @@ def fill(
     batches of the method depend on earlier ones and there are several shards, and `Interrupted` on Ctrl-C or SIGTERM.
     """
     file = shard_path(out, plan.shard, plan.shards)
+    identity = {"card": card.model_dump(mode="json"), "shard": plan.shard}
     if file.exists():
         if read_set_card(file) != card:
             raise ValueError(f"{file} holds another set; name a new file, or give the same settings.")
+        remove_parts(file, identity)
         return file
     if plan.shards > 1 and synthesizer.state():
         raise ValueError(
             f"A batch of this method depends on earlier ones, so its set cannot be made in {plan.shards} shards; "
             "leave --shard out."
         )
-    folder = file.with_name(f"{file.name}.parts")
-    with RunDir(folder, {"card": card.model_dump(mode="json"), "shard": plan.shard}) as run:
-        run.write({"status": "running"})
+    with parts_of(file, identity) as run:
         files = _make_batches(problem, synthesizer, runtime, plan, run, quiet)
         batches = [load_file(part) for part in files]
-        write_shard(file, card, {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]})
         for name, picture in synthesizer.pictures().items():
             save_picture(picture, file.with_name(f"{file.stem}-{name}.png"))
-    shutil.rmtree(folder)
+        # The set's file comes last: where it exists, all is there.
+        write_shard(file, card, {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]})
     return file
 
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -10,7 +12,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from datafree.core.distributed import barrier, is_main, rank
-from datafree.core.files import replace_atomically, write_text
+from datafree.core.files import is_temporary, remove_leftovers, replace_atomically, write_text
 from datafree.core.state import Stateful
 
 FORMAT = 2  # of run.json; format 1 had other names of settings
@@ -18,6 +20,8 @@ STUDENT = "student.safetensors"  # file of the finished student
 PAGE = "report.html"
 EVALUATION = "evaluation.png"  # in images/: real images with both networks' masks, for segmentation
 JUDGED = EVALUATION  # the name that reports/page.py imports
+SAVE_EVERY = 60.0  # most time between two checkpoints of work that saves by the clock, seconds
+SAVE_COST = 20  # such work may save as soon as this many times the duration of the last save has passed
 
 
 def is_finished(path: Path) -> bool:
@@ -60,6 +64,7 @@ class RunDir:
         self.identity = json.loads(json.dumps(identity))  # as run.json gives it back: tuples become lists
         self.record: dict[str, Any] = {"format": FORMAT, "status": "new", "identity": self.identity}
         self.saves = 0
+        self._saved_at, self._save_took = time.monotonic(), 0.0
         if is_main():
             self._open()
         barrier()  # the other ranks read the folder after rank 0 has created it
@@ -75,6 +80,8 @@ class RunDir:
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise ValueError(f"Another process is writing {self.path}; wait for it, or name another folder.") from error
+        self._lock_file = _inode(self.path / ".lock")
+        remove_leftovers(self.path, self.images)
 
     @property
     def images(self) -> Path:
@@ -92,17 +99,34 @@ class RunDir:
         return is_finished(self.path)
 
     def write(self, entries: Mapping[str, Any]) -> None:
-        """Add `entries` to the record, and write `run.json`."""
+        """Add `entries` to the record, and write `run.json`. Raises `OSError` if it cannot be written."""
         self.record |= entries
         if is_main():
+            self.refuse_deleted()
             write_text(self.path / "run.json", json.dumps(self.record, indent=2) + "\n")
+
+    def refuse_deleted(self) -> None:
+        """Raise `OSError` if the folder was deleted since it was opened, or if another one has its name."""
+        there = self.path / (".lock" if is_main() else "run.json")
+        if not there.exists() or (is_main() and _inode(there) != self._lock_file):
+            raise OSError(
+                f"The folder {self.path} was deleted while this process was writing it, so the process stops without saving; "
+                "run the same command again to begin anew."
+            )
+
+    @property
+    def due(self) -> bool:
+        """Whether to save now: a minute has passed since the last save, or so much time that saving costs little of it."""
+        return time.monotonic() - self._saved_at > min(SAVE_EVERY, SAVE_COST * self._save_took)
 
     def save(self, round_: int, seconds: Mapping[str, float], parts: Mapping[str, Stateful]) -> None:
         """Write the state of `parts` between rounds, before round `round_`, atomically.
 
         Rank 0 writes last: its file says which checkpoints of the other ranks belong to it. Raises `OSError` if a file cannot
-        be written.
+        be written or the folder was deleted.
         """
+        self.refuse_deleted()
+        began = time.monotonic()
         self.saves += 1
         state = {
             "round": round_,
@@ -121,7 +145,30 @@ class RunDir:
             write()
         barrier()
         if not is_main():
-            self._checkpoint(self.saves - 1).unlink(missing_ok=True)
+            self._remove_superseded()
+        self._saved_at = time.monotonic()
+        self._save_took = self._saved_at - began
+
+    def _remove_superseded(self) -> None:
+        """Delete the checkpoints of this rank, which is not rank 0, that belong to another save than the last one."""
+        for path in self.path.glob(f"checkpoint-{rank() + 1}-*.pt"):
+            if path != self._checkpoint(self.saves):
+                path.unlink()
+
+    def remove(self) -> None:
+        """Delete the folder, whose files are no longer needed; a kill on the way leaves a folder that the same line takes up.
+
+        The checkpoint goes first, since it needs the other files, and the record last, since it says whose files they are.
+        """
+        (self.path / "checkpoint.pt").unlink(missing_ok=True)
+        for path in self.path.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name not in ("run.json", ".lock"):
+                path.unlink()
+        (self.path / "run.json").unlink(missing_ok=True)
+        self._lock.release()
+        shutil.rmtree(self.path)
 
     def _checkpoint(self, saves: int) -> Path:
         return self.path / (f"checkpoint-{rank() + 1}-{saves}.pt" if rank() else "checkpoint.pt")
@@ -135,6 +182,7 @@ class RunDir:
         self.saves = state["saves"]
         if not is_main():
             state = torch.load(self._checkpoint(self.saves), map_location="cpu", weights_only=True)
+            self._remove_superseded()
         for name, part in parts.items():
             part.load_state_dict(state["parts"][name])
         return state["round"], state["seconds"]
@@ -149,7 +197,8 @@ class RunDir:
     def _refuse_foreign(self) -> None:
         file = self.path / "run.json"
         if not file.exists():
-            if self.path.exists() and any(p.name not in (".lock", "images") for p in self.path.iterdir()):
+            # A kill before the first whole run.json leaves the lock and a part of that file.
+            if self.path.exists() and not all(p.name in (".lock", "images") or is_temporary(p) for p in self.path.iterdir()):
                 raise ValueError(f"{self.path} holds files that do not belong to a run; name a new folder.")
             return
         try:
@@ -172,6 +221,12 @@ class RunDir:
                 f"{self.path} holds another run: {key} is {was} there and {now} here"
                 f"{more}. Name a new folder, or give the same settings."
             )
+
+
+def _inode(file: Path) -> tuple[int, int]:
+    """Device and number of a file, which no other file has while this one is open."""
+    status = file.stat()
+    return status.st_dev, status.st_ino
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

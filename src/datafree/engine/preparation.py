@@ -1,4 +1,4 @@
-"""A method's work before its first input, done in slices, so that a kill loses about a minute of it."""
+"""A method's work before its first input, done in slices, so that a kill loses at most about a minute of it."""
 
 import contextlib
 import time
@@ -12,7 +12,6 @@ from datafree.engine.interrupts import Interrupted, stoppable
 from datafree.engine.log import RunLog
 from datafree.engine.method import Synthesizer
 
-SAVE_EVERY = 60.0  # seconds
 PREPARATION = "preparation.csv"  # log of the preparation, in the run's folder
 
 
@@ -33,8 +32,8 @@ def prepare(
     total = total if slices is None else min(total, done + slices)
     if done == total:
         return
-    log, saved = RunLog(run.path / PREPARATION, total, done, quiet, unit="slice"), time.monotonic()
-    began = saved, time.process_time()
+    log = RunLog(run.path / PREPARATION, total, done, quiet, unit="slice")
+    began = time.monotonic(), time.process_time()
     with stoppable() as stop, contextlib.closing(log):
         while done < total:
             synthesizer.prepare()
@@ -42,9 +41,8 @@ def prepare(
             values = runtime.drain()
             refuse_non_finite(values, done)
             log.write(done, values | {"wall_s": time.monotonic() - began[0], "cpu_s": time.process_time() - began[1]})
-            due, stopping = any_rank(time.monotonic() - saved > SAVE_EVERY, stop.is_set())
+            due, stopping = any_rank(run.due, stop.is_set())
             if done == total or stopping or due:
                 run.save(0, seconds(), parts)
-                saved = time.monotonic()
             if stopping:
                 raise Interrupted(f"Stopped before the first round, saved in {run.path}; the same command resumes.")

@@ -1,7 +1,6 @@
 """Training of a teacher on labelled data: the settings, and the loop over epochs."""
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -19,8 +18,6 @@ from datafree.data.augment import random_crop, random_flip, random_part
 from datafree.data.labelled import Labelled
 from datafree.engine.folder import RunDir
 from datafree.engine.interrupts import Interrupted, stoppable
-
-SAVE_EVERY = 60.0  # seconds
 
 
 class Training(Settings):
@@ -74,8 +71,8 @@ def train(
     """Train `network` in place by cross-entropy or focal loss, and return it in eval mode.
 
     `report(epoch, mean loss)` is called after each epoch. With `run` the training resumes from that folder and is saved there
-    about once a minute. Raises `FloatingPointError` if the loss becomes NaN, and with `run` `Interrupted`, after saving, if
-    asked to stop.
+    after each epoch, or where saving would cost much of the time, about once a minute. Raises `FloatingPointError` if the loss
+    becomes NaN, and with `run` `Interrupted`, after saving, if asked to stop.
     """
     network = fastest_layout(network.to(runtime.device)).train()
     optimizer = torch.optim.SGD(
@@ -89,7 +86,7 @@ def train(
     else:
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer, "schedule": schedule, "runtime": runtime}
-    first, saved = run.restore(parts)[0] if run else 0, time.monotonic()
+    first = run.restore(parts)[0] if run else 0
     with stoppable() if run else contextlib.nullcontext() as stop:
         for epoch in range(first, training.epochs):
             for rows in _shuffled(len(pixels), training.batch, runtime):
@@ -104,9 +101,8 @@ def train(
             if value != value:
                 raise FloatingPointError(f"The loss became NaN in epoch {epoch + 1}; lower --lr.")
             stopping = stop is not None and stop.is_set()
-            if run and (stopping or time.monotonic() - saved > SAVE_EVERY):
+            if run and (stopping or run.due):
                 run.save(epoch + 1, {}, parts)
-                saved = time.monotonic()
             report(epoch + 1, value)
             if run and stopping and epoch + 1 < training.epochs:
                 raise Interrupted(f"Stopped after epoch {epoch + 1}, saved in {run.path}; the same command resumes.")

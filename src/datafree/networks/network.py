@@ -69,7 +69,7 @@ class Network:
         """
         tensors = {name: value.detach().cpu().contiguous().clone() for name, value in self.module.state_dict().items()}
         label = {_LABEL: self.card.model_dump_json()}
-        replace_atomically(Path(path), lambda temporary: save_file(tensors, temporary, metadata=label))
+        replace_atomically(Path(path), lambda temporary: save_file(tensors, temporary, metadata=label), parents=True)
 
 
 def read_card(path: str | Path) -> Card:

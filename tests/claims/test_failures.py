@@ -146,7 +146,7 @@ def test_a_run_goes_on_after_the_disk_was_full(tmp_path: Path, monkeypatch: pyte
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(folder.torch, "save", full_later)
-    with pytest.raises(OSError, match="The earlier file is kept; free some space"):
+    with pytest.raises(OSError, match="The earlier file is kept; the disk is full"):
         run(tmp_path / "run")
     monkeypatch.setattr(folder.torch, "save", save)
     assert torch.load(tmp_path / "run" / "checkpoint.pt")["round"] == 2

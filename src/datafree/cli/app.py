@@ -1,6 +1,5 @@
 """The table of commands, each loaded when it is called, and the handling of their failures."""
 
-import errno
 import os
 import sys
 from importlib import import_module
@@ -9,6 +8,7 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from datafree import __version__
+from datafree.core.shortages import explain_shortage
 
 HELP = """Distil a trained network into a smaller one without any training data.
 
@@ -29,6 +29,13 @@ RECIPE_COMMANDS = {
     "synthesize": "Make a transfer set from a teacher, without a student; the same command resumes.",
 }
 
+# What to lower where memory runs out.
+LOWER = {
+    "distill": "--plan.micro-batch, --plan.pool-size or batch of the method",
+    "synthesize": "--batch or batch of the method",
+    "teach": "--batch",
+}
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command, and return the exit status. Expected failures print one sentence on standard error."""
@@ -45,8 +52,11 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(nowhere, sys.stdout.fileno())
         os.dup2(nowhere, sys.stderr.fileno())
         return 141
-    except (CycloptsError, ValueError, FloatingPointError, OSError) as error:
-        print(f"datafree: {_sentence(error)}", file=sys.stderr)
+    except (CycloptsError, ValueError, FloatingPointError, OSError, MemoryError, RuntimeError) as error:
+        short = explain_shortage(error, LOWER.get(tokens[0] if tokens else "", "number of images"))
+        if not short and isinstance(error, MemoryError | RuntimeError):
+            raise  # unexpected
+        print(f"datafree: {short or _sentence(error)}", file=sys.stderr)
         return 2 if isinstance(error, CycloptsError) else 1
     return 0
 
@@ -81,8 +91,6 @@ def _sentence(error: Exception) -> str:
 
     from datafree.core.settings import explain
 
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"The disk is full ({error}); free some space, then run the same command again."
     # cyclopts wraps pydantic's error, which names the field.
     cause = error if isinstance(error, ValidationError) else error.__cause__
     return explain(cause) if isinstance(cause, ValidationError) else str(error)

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from datafree.core.settings import first_line
+from datafree.core.shortages import advice
 
 MAX_CARD = 64 * 2**10  # largest card in the metadata of a file, bytes of JSON
 
@@ -42,15 +43,17 @@ def replace_atomically(path: Path, write: Callable[[Path], object], parents: boo
 
 def _why(path: Path, error: Exception) -> str:
     """The sentence for `error`, on which writing `path` failed."""
-    if not path.parent.is_dir():
+    short = advice(error)
+    if not short and not path.parent.is_dir():
         return (
             f"{path.name} cannot be written, since the folder {path.parent} does not exist or was deleted meanwhile "
             f"({first_line(error)}); run the same command again to begin anew."
         )
-    free = shutil.disk_usage(path.parent).free / 2**20
+    disk = next(folder for folder in path.absolute().parents if folder.is_dir())
+    free = shutil.disk_usage(disk).free / 2**20
     return (
         f"Writing {path} failed ({first_line(error)}; {free:.1f} MiB are free on that disk). The earlier file is kept; "
-        "free some space or name another folder, then run the same command again."
+        f"{short or 'free some space or name another folder'}, then run the same command again."
     )
 
 
@@ -105,6 +108,9 @@ def opened_safetensors(path: Path) -> Iterator[tuple[dict[str, str], Callable[[]
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a dict
 
             yield file.metadata() or {}, read
+    except FileNotFoundError:
+        path.open("rb").close()  # safetensors reports every failure to open a file as this one; Python knows which it was
+        raise
     except SafetensorError as error:
         raise ValueError(
             f"{path} is not a safetensors file, or is cut short ({first_line(error)}); copy or make it again."

@@ -78,6 +78,12 @@ class Pool:
         n = min(n, self.filled)
         return self.pixels[(self._next - 1 - torch.arange(n, device=self.pixels.device)) % self.size]
 
+    def spread(self, n: int) -> Tensor:
+        """Up to `n` images spread evenly over the pool, or over the last batch, [n, C, H, W] in network units."""
+        size = len(self._newest.x) if self._newest is not None else self.filled
+        rows = torch.linspace(0, size - 1, min(n, size)).round().long().to(self.pixels.device)
+        return self._newest.x[rows] if self._newest is not None else self.inputs.to_network(self.pixels[rows])
+
     def state_dict(self) -> dict[str, Any]:
         # The batch that size 0 keeps is used within its round, so it is not saved.
         columns = {name: values[: self.filled] for name, values in self.columns.items()}

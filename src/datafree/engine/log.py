@@ -57,6 +57,10 @@ class RunLog:
         values = [float(row[name]) for row in self.rows if row.get(name)]
         return max(values) if values else None
 
+    def least(self, name: str) -> float:
+        """The smallest value logged under `name`; infinity if there is none."""
+        return min((float(row[name]) for row in self.rows if row.get(name)), default=float("inf"))
+
     def close(self) -> None:
         """End the progress line and close the files."""
         self.progress.close()

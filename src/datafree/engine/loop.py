@@ -14,6 +14,7 @@ from datafree.core.runtime import Runtime
 from datafree.core.state import Stateful
 from datafree.data.drawing import save_grid, save_picture
 from datafree.data.pool import Batch, Pool
+from datafree.engine.alarm import Alarm
 from datafree.engine.folder import RunDir, refuse_non_finite
 from datafree.engine.guard import Watch
 from datafree.engine.interrupts import Interrupted, stoppable
@@ -23,6 +24,7 @@ from datafree.engine.plan import Plan
 from datafree.engine.preparation import prepare
 
 GRID_IMAGES = 64
+STARTED = 0.1  # share of the rounds after which a student that answers with one class is reported
 
 
 @dataclass
@@ -89,6 +91,7 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
     prepare(synthesizer, runtime, job.folder, parts, job.quiet, clock.seconds, job.slices)
     log = RunLog(job.folder.log, plan.rounds, clock.round, job.quiet, job.tensorboard)
     kept, trainable = average.module if average else student, runtime.compiled(parallel(student))
+    alarm = Alarm(job.problem, kept, pool, log.least("student_loss"), log.progress.say)
     student.train()
     with stoppable() as stop, contextlib.closing(log):
         (last,) = any_rank(job.is_over(clock))
@@ -110,7 +113,7 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
             mean_buffers(student)
             mean_buffers(kept)
             last, stopping = any_rank(job.is_over(clock), stop.is_set())
-            _after_round(job, clock, log, kept, pool, watch, parts, last, stopping)
+            _after_round(job, clock, log, kept, pool, watch, alarm, parts, last, stopping)
     return kept, clock, log
 
 
@@ -121,6 +124,7 @@ def _after_round(
     kept: nn.Module,
     pool: Pool,
     watch: Watch,
+    alarm: Alarm,
     parts: dict[str, Stateful],
     last: bool,
     stopping: bool,
@@ -136,6 +140,7 @@ def _after_round(
         refuse_non_finite(values, clock.round)
         if watch.collapsed(values) and job.synthesizer.restart():
             values["restarts"] = watch.restarts
+        alarm.check(clock.round, values, clock.round - plan.warmup >= STARTED * (plan.rounds - plan.warmup))
         if job.evaluate and is_main() and due(plan.eval_every):
             values |= job.evaluate(kept)
         if values or due(plan.log_every):

@@ -65,6 +65,13 @@ class Progress:
         left = "" if pace is None else f"{_clock(pace * (self.total - self.done))} left"
         return "  ".join(part for part in (f"{self.unit} {self.done}/{self.total}", self._values, left) if part)
 
+    def say(self, sentence: str) -> None:
+        """Print a line that stays, above a live bar."""
+        if self._bar:
+            self._bar.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print_line(sentence, self.quiet)
+
     def close(self) -> None:
         """Leave the last state on the screen."""
         self._closed.set()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from datafree.core.modes import evaluating
 from datafree.core.settings import first_line
+from datafree.core.shortages import is_out_of_memory
 from datafree.core.spec import InputSpec
 
 TASKS = {2: "classification", 4: "segmentation"}  # by the number of dims of the logits: [B, classes], [B, classes, H, W]
@@ -37,6 +38,8 @@ def probe(name: str, network: nn.Module, inputs: InputSpec) -> Tensor:
         with torch.no_grad(), evaluating(network), logits_only(network):
             logits = network(noise_for(network, inputs))
     except (RuntimeError, ValueError, IndexError) as error:
+        if is_out_of_memory(error):
+            raise
         reason = first_line(error)
         raise ValueError(f"The {name} refuses inputs of {inputs}: {reason}. Pass the shape that it was made for.") from error
     if not isinstance(logits, Tensor) or logits.dim() not in TASKS or len(logits) != 2:

@@ -9,6 +9,7 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from datafree import __version__
+from datafree.core.terminal import show
 
 HELP = """Distil a trained network into a smaller one without any training data.
 
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         _app(tokens)(tokens, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except KeyboardInterrupt as error:
-        print(f"datafree: {error or 'stopped.'}", file=sys.stderr)
+        show(f"datafree: {error or 'stopped.'}", error=True)
         return 130
     except BrokenPipeError:  # as in `datafree inspect FILE | head`: the reader has ended, so nothing is printed
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -46,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(nowhere, sys.stderr.fileno())
         return 141
     except (CycloptsError, ValueError, FloatingPointError, OSError) as error:
-        print(f"datafree: {_sentence(error)}", file=sys.stderr)
+        show(f"datafree: {_sentence(error)}", error=True)
         return 2 if isinstance(error, CycloptsError) else 1
     return 0
 
@@ -69,7 +70,7 @@ def _announce(tokens: list[str]) -> None:
     """Print the name of a long command before torch is loaded, which takes seconds."""
     is_long = tokens[:1] and tokens[0] in ("distill", "synthesize", "teach") and not {"--help", "-h"} & {*tokens}
     if is_long and os.environ.get("RANK", "0") == "0":  # under torchrun only rank 0 prints
-        print(f"datafree {__version__}: {tokens[0]}, loading torch", file=sys.stderr, flush=True)
+        show(f"datafree {__version__}: {tokens[0]}, loading torch", error=True)
 
 
 def without_flags() -> None:

@@ -12,6 +12,7 @@ from datafree.api.distill import AUTO
 from datafree.cli.arguments import EvalData, Packages, flag_value, preset
 from datafree.core.distributed import launch_rank
 from datafree.core.runtime import Compile, Precision
+from datafree.core.terminal import show
 from datafree.engine.folder import FORMAT, is_finished
 from datafree.engine.method import Method
 from datafree.engine.plan import Plan
@@ -90,7 +91,7 @@ def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Call
                 teacher, student, changed, eval_data=eval_data, device=device, precision=precision, seed=seed, quiet=True,
                 compile=compile, allow_code=allow_code,
             )  # fmt: skip
-            print("dry run passed: synthesis, student steps, checkpoint, resume, evaluation and student file")
+            show("dry run passed: synthesis, student steps, checkpoint, resume, evaluation and student file")
             return
         assert out is not None
         was_finished = is_finished(out)
@@ -99,7 +100,8 @@ def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Call
             tensorboard=tensorboard, budget=budget, compile=compile, allow_code=allow_code,
         )  # fmt: skip
         if launch_rank()[0] == 0:
-            print("already " * was_finished + "\n".join(outcome(out)))
+            first, *more = outcome(out)
+            show("already " * was_finished + first, *more)
 
     command.__annotations__ |= {"method": preset(recipe.method) | None, "plan": preset(recipe.plan) | None}
     return command

@@ -171,7 +171,7 @@ def _read_shards(card: SetCard, files: list[Path]) -> TransferSet:
         first, here = _layout(parts[0]), _layout(part)
         if first != here:
             raise ValueError(
-                f"{file.name} holds {', '.join(here)} and {files[0].name} {', '.join(first)}, so they are not shards of one set; "
+                f"{file.name} holds {', '.join(here)} and {files[0].name} {', '.join(first)}, which are no shards of one set; "
                 "make them with the same settings."
             )
     columns = {name: tuple(part[name] for part in parts if name in part) for name in _RANKS}

@@ -21,7 +21,7 @@ def read_images(path: str | Path, inputs: InputSpec) -> TransferSet:
         pixels = read_files(list_images(path), inputs.shape)
         return TransferSet(SetCard(inputs=inputs, provenance=f"folder {path.name}"), (pixels,))
     if path.suffix == ".npz":
-        pixels = fit(npz_pixels(read_npz(path), path), inputs.shape)
+        pixels = fit(npz_pixels(read_npz(path, ("images",)), path), inputs.shape)
         return TransferSet(SetCard(inputs=inputs, provenance=f"file {path.name}"), (pixels,))
     found = read_set(path)
     card = found.card.model_copy(update={"inputs": inputs})

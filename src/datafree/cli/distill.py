@@ -1,6 +1,5 @@
 """The command `datafree distill`, with flags for the settings of the recipe that it is called with."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,11 +11,12 @@ from datafree.api.distill import AUTO
 from datafree.cli.arguments import EvalData, Packages, flag_value, preset
 from datafree.core.distributed import launch_rank
 from datafree.core.runtime import Compile, Precision
-from datafree.core.terminal import show
-from datafree.engine.folder import FORMAT, is_finished
+from datafree.core.terminal import printable, show
+from datafree.engine.folder import FORMAT, flatten, is_finished
 from datafree.engine.method import Method
 from datafree.engine.plan import Plan
 from datafree.engine.recipe import Recipe
+from datafree.engine.record import read_record
 from datafree.recipes import find_recipe, recipe_from
 from datafree.reports.record import outcome
 
@@ -108,14 +108,14 @@ def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Call
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        identity, version = dict(record["identity"]), record.get("format", 1)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not the run.json of a run ({error}); give one that datafree distill wrote.") from error
+    record = read_record(path)
+    identity, version = dict(record["identity"]), record.get("format", 1)
     if version != FORMAT:
         raise ValueError(
             f"{path} is a record of format {version}, whose settings have other names than those of format {FORMAT}; "
             "name a recipe and its flags instead."
         )
+    for key, value in flatten(identity).items():  # which the help shows as defaults
+        if printable(f"{key}{value}") != f"{key}{value}":
+            raise ValueError(f"{path} has settings with invisible characters, {key!r}; give one that datafree distill wrote.")
     return identity

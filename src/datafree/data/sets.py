@@ -131,7 +131,7 @@ def read_set(path: Path) -> TransferSet:
         files = _all_shards(files[0], card.shards, files)
     if foreign := [file.name for file in files[1:] if read_set_card(file) != card]:
         raise ValueError(f"{foreign[0]} is a shard of another set than {files[0].name}; make both with the same settings.")
-    found = _read_shards(card, files)
+    found = read_files_of(card, files)
     if card.made.get("n", len(found)) != len(found):
         raise ValueError(f"{path} holds {len(found)} images, and its card says {card.made['n']}; make the set again.")
     return found
@@ -139,7 +139,7 @@ def read_set(path: Path) -> TransferSet:
 
 def read_shard(file: Path) -> TransferSet:
     """Read one file of a set, without its other shards. Raises `ValueError` as `read_set` does."""
-    return _read_shards(read_set_card(file), [file])
+    return read_files_of(read_set_card(file), [file])
 
 
 def read_set_card(path: Path) -> SetCard:
@@ -165,7 +165,8 @@ def _all_shards(first: Path, shards: int, seen: list[Path]) -> list[Path]:
     return files
 
 
-def _read_shards(card: SetCard, files: list[Path]) -> TransferSet:
+def read_files_of(card: SetCard, files: list[Path]) -> TransferSet:
+    """The images of `files`, which need no card of their own, as parts of one set. Raises `ValueError` as `read_set` does."""
     parts = [_read_tensors(file, card) for file in files]
     for file, part in zip(files[1:], parts[1:], strict=True):
         first, here = _layout(parts[0]), _layout(part)

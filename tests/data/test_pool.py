@@ -8,7 +8,7 @@ import torch
 from helpers import INPUTS, network
 from PIL import Image
 
-from datafree import TransferSet
+from datafree import InputSpec, TransferSet
 from datafree.core.runtime import Runtime
 from datafree.data.augment import Augmentation
 from datafree.data.pool import Batch, Pool, Queue
@@ -108,7 +108,8 @@ def test_rows_are_taken_in_their_order_across_shards() -> None:
 
 def test_a_set_is_read_by_memory_map(tmp_path: Path) -> None:
     pixels = torch.zeros(40_000, 1, 32, 32, dtype=torch.uint8)
-    TransferSet(SetCard(inputs=INPUTS, provenance="none"), (pixels,)).save(tmp_path / "big.safetensors")
+    card = SetCard(inputs=InputSpec(shape=(1, 32, 32)), provenance="none")
+    TransferSet(card, (pixels,)).save(tmp_path / "big.safetensors")
     found = read_set(tmp_path / "big.safetensors")
     maps = Path("/proc/self/maps").read_text()
     assert "big.safetensors" in maps

@@ -7,6 +7,7 @@ from datafree.api.distill import distill
 from datafree.api.evaluate import evaluate
 from datafree.api.teach import teach
 from datafree.core.runtime import one_thread
+from datafree.core.terminal import show
 from datafree.data.digits import digits
 from datafree.data.sets import noise_set
 from datafree.engine.plan import Plan
@@ -44,16 +45,16 @@ def demo(seed: int = 0, out: str | Path | None = None) -> dict[str, float]:
 def _demo(seed: int, folder: Path) -> dict[str, float]:
     shutil.rmtree(folder, ignore_errors=True)
     train, test = digits()
-    print(f"1. Training the teacher {TEACHER} on {len(train.labels):,} real digits ...", flush=True)
+    show(f"1. Training the teacher {TEACHER} on {len(train.labels):,} real digits ...")
     teacher = teach(train, TEACHER, training=TRAINING, device="cpu", seed=seed, quiet=True)
     teacher.save(folder / "teacher.safetensors")
     inputs, module = teacher.card.inputs, teacher.module
     del train  # no step from here on uses a training image
 
-    print("2. Discarding the data, and distilling a smaller student with DFAD ...", flush=True)
+    show("2. Discarding the data, and distilling a smaller student with DFAD ...")
     student = distill(teacher, STUDENT, recipe="dfad-digits", out=folder / "run", device="cpu", seed=seed)
 
-    print("3. For comparison, the same student distilled on noise ...", flush=True)
+    show("3. For comparison, the same student distilled on noise ...")
     noise_set(inputs, NOISE_IMAGES, seed).save(folder / "noise.safetensors")
     recipe = Recipe(Stored(path=folder / "noise.safetensors"), STUDENT_ON_NOISE, "the noise baseline")
     from_noise = distill(teacher, STUDENT, recipe=recipe, out=folder / "run-noise", device="cpu", seed=seed, quiet=True)
@@ -63,9 +64,9 @@ def _demo(seed: int, folder: Path) -> dict[str, float]:
         for name, network in (("teacher", module), ("student", student), ("noise", from_noise))
     }
     big, small = parameters(module), parameters(student)
-    print(f"\nAccuracy on {len(test.labels)} real digits that no network was trained on:")
-    print(f"  teacher            {scores['teacher']:5.1f} %   {big:,} weights, trained on real digits")
-    print(f"  student            {scores['student']:5.1f} %   {small:,} weights ({big / small:.0f}x fewer), without data")
-    print(f"  student on noise   {scores['noise']:5.1f} %   the same student, distilled on noise")
-    print(f"\nThe run's folder: {folder / 'run'}  (images/ shows the images that the student was distilled on)")
+    show("", f"Accuracy on {len(test.labels)} real digits that no network was trained on:")
+    show(f"  teacher            {scores['teacher']:5.1f} %   {big:,} weights, trained on real digits")
+    show(f"  student            {scores['student']:5.1f} %   {small:,} weights ({big / small:.0f}x fewer), without data")
+    show(f"  student on noise   {scores['noise']:5.1f} %   the same student, distilled on noise")
+    show("", f"The run's folder: {folder / 'run'}  (images/ shows the images that the student was distilled on)")
     return scores

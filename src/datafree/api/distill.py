@@ -12,6 +12,7 @@ from datafree.core.distributed import broadcast, is_main, launch_rank, process_g
 from datafree.core.files import path_fingerprint, path_or_temporary
 from datafree.core.modes import fastest_layout
 from datafree.core.runtime import Compile, Precision, Runtime, check_compiler, find_device
+from datafree.core.settings import first_line
 from datafree.core.spec import InputSpec
 from datafree.data.labelled import Labelled, labelled_for
 from datafree.engine.budget import Budget, fit_to_budget, parse_budget
@@ -106,7 +107,7 @@ def distill(
         stack.enter_context(logits_only(module))
         folder = stack.enter_context(RunDir(path, _identity(network, built, chosen, runtime)))
         if folder.finished:
-            module.load_state_dict(read_weights(folder.path / STUDENT))
+            _load_student(module, folder.path / STUDENT)
             if is_main() and not (folder.path / PAGE).exists():  # a kill came before the page
                 write_report(folder.path)
         else:
@@ -126,6 +127,14 @@ def _choose(
         print_line(f"auto: {reason}", quiet or not is_main())
     budget = budget or f"{choice.seconds:g}s"
     return fit_to_budget(choice.recipe, budget, problem, None, quiet), budget, choice.reasons
+
+
+def _load_student(module: nn.Module, file: Path) -> None:
+    """Load the student of a finished run. Raises `ValueError` if its file does not fit the student."""
+    try:
+        module.load_state_dict(read_weights(file))
+    except RuntimeError as error:
+        raise ValueError(f"{file} does not fit the student of this run ({first_line(error)}); name a new folder.") from error
 
 
 def _identity(teacher: Network, student: Network, recipe: Recipe, runtime: Runtime) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The function `reproduce`: one experiment, from its teacher to the paper's number, through the command line."""
 
 import dataclasses
-import json
 import shlex
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from datafree.api.evaluate import evaluate
 from datafree.core.runtime import Runtime
 from datafree.data.sets import noise_set
 from datafree.engine.progress import print_line
+from datafree.engine.record import read_record
 from datafree.networks.network import load
 from datafree.recipes.experiments import Experiment
 from datafree.reports import record
@@ -73,7 +73,7 @@ def reproduce(
     def distilled(name: str, flags: str) -> dict[str, Any]:
         out = f"--out {_quoted(runs / name)} --eval {_quoted(test)} {where}"
         _run_command(f"distill {_quoted(file)} --student {experiment.student} {out} {flags}")
-        results: dict[str, Any] = json.loads((runs / name / "run.json").read_text(encoding="utf-8"))["results"]
+        results: dict[str, Any] = read_record(runs / name / "run.json")["results"]
         return results
 
     stored = f"--recipe {STORED} {experiment.baseline} --method.path"

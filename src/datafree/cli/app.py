@@ -9,6 +9,7 @@ from cyclopts.exceptions import CycloptsError
 
 from datafree import __version__
 from datafree.core.shortages import explain_shortage
+from datafree.core.terminal import show
 
 HELP = """Distil a trained network into a smaller one without any training data.
 
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         _app(tokens)(tokens, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except KeyboardInterrupt as error:
-        print(f"datafree: {error or 'stopped.'}", file=sys.stderr)
+        show(f"datafree: {error or 'stopped.'}", error=True)
         return 130
     except BrokenPipeError:  # as in `datafree inspect FILE | head`: the reader has ended, so nothing is printed
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         short = explain_shortage(error, LOWER.get(tokens[0] if tokens else "", "number of images"))
         if not short and isinstance(error, MemoryError | RuntimeError):
             raise  # unexpected
-        print(f"datafree: {short or _sentence(error)}", file=sys.stderr)
+        show(f"datafree: {short or _sentence(error)}", error=True)
         return 2 if isinstance(error, CycloptsError) else 1
     return 0
 
@@ -79,7 +80,7 @@ def _announce(tokens: list[str]) -> None:
     """Print the name of a long command before torch is loaded, which takes seconds."""
     is_long = tokens[:1] and tokens[0] in ("distill", "synthesize", "teach") and not {"--help", "-h"} & {*tokens}
     if is_long and os.environ.get("RANK", "0") == "0":  # under torchrun only rank 0 prints
-        print(f"datafree {__version__}: {tokens[0]}, loading torch", file=sys.stderr, flush=True)
+        show(f"datafree {__version__}: {tokens[0]}, loading torch", error=True)
 
 
 def without_flags() -> None:

@@ -1,6 +1,5 @@
 """The command `datafree distill`, with flags for the settings of the recipe that it is called with."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,10 +11,12 @@ from datafree.api.distill import AUTO
 from datafree.cli.arguments import EvalData, Packages, flag_value, preset
 from datafree.core.distributed import launch_rank
 from datafree.core.runtime import Compile, Precision
-from datafree.engine.folder import FORMAT, is_finished
+from datafree.core.terminal import printable, show
+from datafree.engine.folder import FORMAT, flatten, is_finished
 from datafree.engine.method import Method
 from datafree.engine.plan import Plan
 from datafree.engine.recipe import Recipe
+from datafree.engine.record import read_record
 from datafree.recipes import find_recipe, recipe_from
 from datafree.reports.record import outcome
 
@@ -90,7 +91,7 @@ def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Call
                 teacher, student, changed, eval_data=eval_data, device=device, precision=precision, seed=seed, quiet=True,
                 compile=compile, allow_code=allow_code,
             )  # fmt: skip
-            print("dry run passed: synthesis, student steps, checkpoint, resume, evaluation and student file")
+            show("dry run passed: synthesis, student steps, checkpoint, resume, evaluation and student file")
             return
         assert out is not None
         was_finished = is_finished(out)
@@ -99,21 +100,22 @@ def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Call
             tensorboard=tensorboard, budget=budget, compile=compile, allow_code=allow_code,
         )  # fmt: skip
         if launch_rank()[0] == 0:
-            print("already " * was_finished + "\n".join(outcome(out)))
+            first, *more = outcome(out)
+            show("already " * was_finished + first, *more)
 
     command.__annotations__ |= {"method": preset(recipe.method) | None, "plan": preset(recipe.plan) | None}
     return command
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        identity, version = dict(record["identity"]), record.get("format", 1)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not the run.json of a run ({error}); give one that datafree distill wrote.") from error
+    record = read_record(path)
+    identity, version = dict(record["identity"]), record.get("format", 1)
     if version != FORMAT:
         raise ValueError(
             f"{path} is a record of format {version}, whose settings have other names than those of format {FORMAT}; "
             "name a recipe and its flags instead."
         )
+    for key, value in flatten(identity).items():  # which the help shows as defaults
+        if printable(f"{key}{value}") != f"{key}{value}":
+            raise ValueError(f"{path} has settings with invisible characters, {key!r}; give one that datafree distill wrote.")
     return identity

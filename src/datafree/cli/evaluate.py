@@ -4,6 +4,7 @@ from pathlib import Path
 
 import datafree
 from datafree.cli.arguments import Packages
+from datafree.core.terminal import show
 from datafree.reports.metrics import format_score
 
 
@@ -19,9 +20,9 @@ def evaluate(network: Path, *, data: str, against: Path | None = None, device: s
         allow_code: Packages whose code may be imported and called to build the networks.
     """
     score = datafree.evaluate(network, data, against=against, device=device, allow_code=allow_code)
-    print(f"{format_score(score)} on {score.images:,} images")
+    show(f"{format_score(score)} on {score.images:,} images")
     names = score.names or tuple(map(str, range(len(score.each))))
     for name, value in zip(names, score.each, strict=True):
-        print(f"  {name:<16} {value:6.2f} %")
+        show(f"  {name:<16} {value:6.2f} %")
     if score.agreement is not None:
-        print(f"agreement {score.agreement:.2f} % with {against}")
+        show(f"agreement {score.agreement:.2f} % with {against}")

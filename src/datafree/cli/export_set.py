@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 import datafree
+from datafree.core.terminal import show
 
 
 def export_set(file: Path, *, to: Literal["imagefolder", "webdataset", "npz"], out: Path) -> None:
@@ -15,4 +16,4 @@ def export_set(file: Path, *, to: Literal["imagefolder", "webdataset", "npz"], o
         out: The folder or file to write.
     """
     found = datafree.export_set(file, to, out)
-    print(f"{out}: {len(found):,} images as {to}")
+    show(f"{out}: {len(found):,} images as {to}")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import datafree
 from datafree.cli.arguments import Packages
+from datafree.core.terminal import show
 
 
 def inspect(file: Path, *, preview: Path | None = None, allow_code: Packages = ()) -> None:
@@ -15,7 +16,7 @@ def inspect(file: Path, *, preview: Path | None = None, allow_code: Packages = (
         allow_code: Packages whose code may be imported and called to build the network.
     """
     lines = datafree.inspect(file, preview=preview, allow_code=allow_code)
-    print(lines.pop("card"))
+    show(*lines.pop("card").split("\n"))
     width = max(map(len, lines)) + 2
     for name, text in lines.items():
-        print(f"{name:<{width}} {text}")
+        show(f"{name:<{width}} {text}")

@@ -6,6 +6,7 @@ from pathlib import Path
 import datafree
 from datafree.cli.arguments import Numbers, Packages, shape_of
 from datafree.core.spec import InputSpec
+from datafree.core.terminal import show
 
 
 def pack(
@@ -44,4 +45,4 @@ def pack(
         raise ValueError(f"--options {options!r} is not JSON ({error}); write it as '{{\"width\": 16}}'.") from error
     packed = datafree.pack(weights, arch, spec, classes, keywords, allow_code)
     packed.save(out)
-    print(f"{out}: {arch}, {packed.parameters:,} weights, inputs {packed.card.inputs}, {packed.card.classes} classes")
+    show(f"{out}: {arch}, {packed.parameters:,} weights, inputs {packed.card.inputs}, {packed.card.classes} classes")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import datafree
 from datafree.core.files import write_text
+from datafree.core.terminal import show
 from datafree.recipes.experiments import EXPERIMENTS
 from datafree.reports.verdict import verdict
 
@@ -44,5 +45,4 @@ def reproduce(
     )
     file = out or runs / name / "result.json"
     write_text(file, json.dumps(result, indent=2) + "\n", parents=True)
-    print(verdict(result))
-    print(f"wrote {file}")
+    show(*verdict(result).split("\n"), f"wrote {file}")

@@ -11,6 +11,7 @@ from datafree.api.inspect import describe_set
 from datafree.cli.arguments import Packages, flag_value, preset
 from datafree.core.distributed import launch_rank
 from datafree.core.runtime import Precision
+from datafree.core.terminal import show
 from datafree.engine.method import Method
 from datafree.recipes import RECIPES, find_recipe
 
@@ -65,9 +66,9 @@ def synthesize_command(tokens: list[str]) -> Callable[..., None]:
             batch=batch, pixels=pixels, targets=targets, logits=logits, device=device, precision=precision, seed=seed,
             allow_code=allow_code,
         )  # fmt: skip
-        print(f"finished: {made.path}")
+        show(f"finished: {made.path}")
         for what, text in describe_set(made).items():
-            print(f"  {what}: {text}")
+            show(f"  {what}: {text}")
 
     command.__annotations__ |= {"method": preset(recipe.method) | None}
     return command

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 import datafree
 from datafree.cli.arguments import EvalData, Numbers, shape_of
 from datafree.core.runtime import Precision
+from datafree.core.terminal import show
 from datafree.engine.supervised import Training
 from datafree.reports.metrics import format_score
 
@@ -46,4 +47,4 @@ def teach(
         precision=precision, seed=seed,
     )  # fmt: skip
     score = f", {format_score(datafree.evaluate(network, eval_data, device=device))}" if eval_data else ""
-    print(f"{out}: {arch}, {network.parameters:,} weights{score}")
+    show(f"{out}: {arch}, {network.parameters:,} weights{score}")

@@ -80,6 +80,9 @@ class Settings(BaseModel):
         return self.model_copy(update=update)
 
 
+MOST_SEEN = 200  # characters of a wrong value in its message
+
+
 def first_line(error: BaseException) -> str:
     """First line of an error's message, or the name of its type if the message is empty."""
     return next(iter(str(error).splitlines()), type(error).__name__)
@@ -91,4 +94,6 @@ def explain(error: ValidationError) -> str:
     group = re.findall(r"\w+", error.title)[-1]  # pydantic wraps it: nullable[function-after[_check(), Plan]]
     fields = [str(part) for part in first["loc"] if "[" not in str(part)]
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{'.'.join([group, *fields])}: {first['msg'].lower()}; seen {first['input']!r}{more}."
+    seen = repr(first["input"])
+    short = seen if len(seen) <= MOST_SEEN else f"{seen[:MOST_SEEN]}..."
+    return f"{'.'.join([group, *fields])}: {first['msg'].lower()}; seen {short}{more}."

@@ -1,15 +1,27 @@
 """Images and masks from files, as 8-bit pixels [N, C, H, W], and their resizing."""
 
-from collections.abc import Sequence
+import contextlib
+import math
+import os
+import warnings
+import zipfile
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from datafree.core.settings import first_line
+
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF", "GIF")  # what a file of these names may hold
+MOST_PIXELS = 2**26  # of one image file: 8192x8192
+FLOATS = 2**24  # numbers that are converted together, 64 MB of them
+SMALL = 2**28  # bytes of an array that may unpack to any multiple of its size
+MOST_PACKED = 200  # a larger array unpacks to at most so many times its size
 
 
 def fit(pixels: Tensor, shape: tuple[int, int, int]) -> Tensor:
@@ -21,17 +33,30 @@ def fit(pixels: Tensor, shape: tuple[int, int, int]) -> Tensor:
     if pixels.shape[1] == 1 and channels > 1:
         pixels = pixels.expand(-1, channels, -1, -1)
     elif pixels.shape[1] == 3 and channels == 1:
-        weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # ITU-R BT.601 luma
-        pixels = (pixels.float() * weights).sum(1, keepdim=True).round_().to(torch.uint8)
+        pixels = torch.cat([_grey(part) for part in pixels.split(_together(pixels[0].numel()))])
     elif pixels.shape[1] != channels:
         raise ValueError(f"The images have {pixels.shape[1]} channels and the network takes {channels}; convert them first.")
     if list(pixels.shape[2:]) == size:
         return pixels.contiguous()
+    rows = pixels.flatten(0, 1)[:, None]  # each channel for itself, so that a large image takes little memory
+    parts = rows.split(_together(max(rows[0].numel(), size[0] * size[1])))
     resized = [
         F.interpolate(part.float(), size=size, mode="bilinear", antialias=True).round_().clamp_(0, 255).to(torch.uint8)
-        for part in pixels.split(4096)
+        for part in parts
     ]
-    return torch.cat(resized)
+    return torch.cat(resized).view(len(pixels), channels, *size)
+
+
+def _together(numbers: int) -> int:
+    """How many things of so many numbers are converted at once."""
+    return max(1, FLOATS // numbers)
+
+
+def _grey(pixels: Tensor) -> Tensor:
+    """Colour pixels [N, 3, H, W], uint8, as grey ones [N, 1, H, W], by the luma of ITU-R BT.601."""
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    parts = pixels.split(_together(3 * pixels.shape[3]), dim=2)
+    return torch.cat([(part.float() * weights).sum(1, keepdim=True).round_().to(torch.uint8) for part in parts], dim=2)
 
 
 def fit_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
@@ -41,36 +66,93 @@ def fit_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(masks[:, None], size=size, mode="nearest-exact")[:, 0]
 
 
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An image file, whose pixels are then read inside. Raises `ValueError` for a file that is not a readable image.
+
+    Decoders meet foreign files here, and any of their failures means that the file cannot be read. Only those of `FORMATS` are
+    used, since some others of Pillow run programs; a pipe is not opened, since it may never end.
+    """
+    try:
+        if not path.is_file():
+            raise OSError("it is no regular file" if path.exists() else "it does not exist")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged tags, and of a size that is checked here
+            with Image.open(path, formats=FORMATS) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    raise OSError(f"{image.width}x{image.height} pixels are more than {MOST_PIXELS:,}")
+                yield image
+    except Exception as error:
+        raise ValueError(f"{path} is not an image that can be read ({first_line(error)}); remove or replace it.") from error
+
+
 def read_mask(path: Path) -> Tensor:
     """The labels of a mask file, uint8 [H, W]: its grey values or palette indices. Raises `ValueError` for other files."""
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("L", "P", "1"):
-                raise ValueError(
-                    f"{path} is a {image.mode} image, but a mask has one number a pixel; save it as a grey or palette image."
-                )
-            return torch.from_numpy(np.array(image, dtype=np.uint8))
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{path} is not an image that can be read ({error}); remove or replace it.") from error
-
-
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz` file. Raises `ValueError` for a file of another kind, or with Python objects."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist; name an existing .npz.") from None
-    except (ValueError, OSError, EOFError, AttributeError) as error:
+    with _opened(path) as image:
+        mode, mask = image.mode, np.array(image)
+    if mode not in ("L", "P", "1"):
         raise ValueError(
-            f"{path} is not a plain .npz of arrays ({error}); write one with numpy.savez(path, images=..., labels=...)."
+            f"{path} is a {mode} image, but a mask has one number a pixel, of 8 bits; save it as a grey or palette image."
+        )
+    return torch.from_numpy(mask.astype(np.uint8))
+
+
+def _read_pixels(path: Path) -> Tensor:
+    """The pixels of an image file, uint8 [C, H, W]: grey ones of 1 to 16 bits as one channel, all others as three."""
+    with _opened(path) as image:
+        if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+            wide = np.asarray(image).astype(np.int32)  # 0..65535, of which Pillow would cut off all above 255
+            return torch.from_numpy(((wide.clip(0, 65535) + 128) // 257).astype(np.uint8))[None]
+        if image.mode in ("I", "F"):
+            raise OSError(f"its pixels are {image.mode}, of a range that is not known, where 8 or 16 bits are expected")
+        wanted = "L" if image.mode in ("1", "L") else "RGB"
+        pixels = torch.from_numpy(np.array(image if image.mode == wanted else image.convert(wanted)))
+    return pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1)
+
+
+def read_npz(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
+    """Those arrays of an `.npz` file that have one of `names`; others are not read.
+
+    Raises `ValueError` for a file of another kind, for entries that are no arrays or hold Python objects, and for a file that
+    claims to unpack to far more than such data do.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist or is no file; name an existing .npz.")
+    try:
+        with warnings.catch_warnings(), zipfile.ZipFile(path) as packed:
+            warnings.simplefilter("ignore")
+            entries = {entry.filename: entry for entry in packed.infolist()}
+            wanted = {name: entries[f"{name}.npy"] for name in names if f"{name}.npy" in entries}
+            for name, entry in wanted.items():
+                size = min(entry.compress_size, path.stat().st_size)
+                if entry.file_size > SMALL and entry.file_size > MOST_PACKED * size:
+                    raise OSError(
+                        f"`{name}` would unpack to {entry.file_size / 2**20:,.0f} MiB, over {MOST_PACKED} times its size"
+                    )
+            return {name: _read_array(packed, entry) for name, entry in wanted.items()}
+    except Exception as error:  # a foreign archive makes the readers of zip files and arrays fail in many ways
+        raise ValueError(
+            f"{path} is not a plain .npz of arrays ({first_line(error)}); "
+            "write one with numpy.savez(path, images=..., labels=...)."
         ) from error
+
+
+def _read_array(packed: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
+    """One array of an archive. Raises `ValueError` before any memory is taken for an array that is larger than its entry."""
+    with packed.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, kind = read_header(file)
+        if math.prod(shape) * max(1, kind.itemsize) > entry.file_size:
+            raise ValueError(f"{entry.filename} holds less than its shape {list(shape)} says")
+    with packed.open(entry) as file:
+        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
 
 
 def npz_pixels(arrays: dict[str, np.ndarray], path: Path) -> Tensor:
     """The `images` of an `.npz`, uint8 [N, H, W] or [N, H, W, C], as [N, C, H, W]. Raises `ValueError` for others."""
     images = arrays.get("images")
-    if images is None or images.dtype != np.uint8 or images.ndim not in (3, 4) or len(images) == 0:
+    if images is None or images.dtype != np.uint8 or images.ndim not in (3, 4) or images.size == 0:
         seen = "none" if images is None else f"{images.dtype} {list(images.shape)}"
         raise ValueError(
             f"{path} needs an array `images`, uint8 [N, H, W] or [N, H, W, C]; seen: {seen}. "
@@ -81,26 +163,34 @@ def npz_pixels(arrays: dict[str, np.ndarray], path: Path) -> Tensor:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Every image file below `folder`, sorted by path. Raises `ValueError` if there is none."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    """Every image file below `folder`, sorted by path; links to folders are not followed. Raises `ValueError` for none."""
+    files, folders = [], [folder]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(Path(entry.path))
+                elif Path(entry.name).suffix.lower() in SUFFIXES:
+                    files.append(Path(entry.path))
     if not files:
         raise ValueError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}); name a folder that does.")
-    return files
+    return sorted(files)
 
 
 def read_files(files: Sequence[Path], shape: tuple[int, int, int] | None = None) -> Tensor:
     """Image files as one uint8 tensor [N, C, H, W], resized to `shape` (C, H, W), or to the first image's shape.
 
-    Raises `ValueError` for a file that is not a readable image.
+    Raises `ValueError` for a file that is not a readable image, and if the memory of this machine cannot hold all.
     """
-    rows = []
-    for path in files:
-        try:
-            with Image.open(path) as image:
-                pixels = torch.from_numpy(np.array(image.convert("L" if image.mode in ("1", "L") else "RGB")))
-        except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(f"{path} is not an image that can be read ({error}); remove or replace it.") from error
-        row = pixels[None, None] if pixels.dim() == 2 else pixels.permute(2, 0, 1)[None]
-        shape = shape or (row.shape[1], row.shape[2], row.shape[3])
-        rows.append(fit(row, shape))
-    return torch.cat(rows)
+    first = _read_pixels(files[0])
+    shape = shape or (first.shape[0], first.shape[1], first.shape[2])
+    needed, there = len(files) * math.prod(shape), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise ValueError(
+            f"{len(files):,} images of {'x'.join(map(str, shape))} take {needed / 2**30:.1f} GiB, and this machine has "
+            f"{there / 2**30:.1f}; resize them, the first one at least, or name fewer."
+        )
+    pixels = torch.empty(len(files), *shape, dtype=torch.uint8)
+    for i, path in enumerate(files):
+        pixels[i] = fit((_read_pixels(path) if i else first)[None], shape)[0]
+    return pixels

@@ -3,18 +3,23 @@
 import hashlib
 import importlib
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from datafree.core.settings import first_line
 from datafree.core.spec import Shape
+from datafree.data.drawing import palette
 from datafree.data.images import fit, fit_masks, list_images, npz_pixels, read_files, read_mask, read_npz
 
 VOID = 255  # label of void pixels in mask files
+MOST_CLASSES = 1_000_000  # as in a network's card
+ARRAYS = ("images", "labels", "masks", "void", "classes", "colours")  # of an .npz
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,13 @@ class Labelled:
                 "number the classes from 0 as the network does."
             )
         labels = self.labels if self.labels.dim() == 1 else fit_masks(self.labels, shape[1:])
-        return replace(self, pixels=fit(self.pixels, shape), labels=labels, classes=classes)
+        names, colours = self.names[:classes], self.colours
+        if names:  # the network may have more classes than the data name
+            names += tuple(str(number) for number in range(len(names), classes))
+        if colours is not None:
+            colours = torch.cat([colours[:classes], palette(classes)[len(colours) :]])
+        fitted = fit(self.pixels, shape)
+        return replace(self, pixels=fitted, labels=labels, classes=classes, names=names, colours=colours)
 
 
 def labelled_for(data: "str | Labelled", shape: Shape, classes: int) -> Labelled:
@@ -75,9 +86,11 @@ def load_labelled(name: str, shape: Shape | None = None) -> Labelled:
     path = Path(name)
     if path.is_dir():
         return _paired(path, shape) if (path / "masks").is_dir() else _folder(path, shape)
-    if not path.exists():
-        raise ValueError(f"{name} does not exist; name an .npz, a folder with one folder a class, or torchvision:SET:ROOT.")
-    arrays = read_npz(path)
+    if not path.is_file():
+        raise ValueError(
+            f"{name} does not exist or is no file; name an .npz, a folder with one folder a class, or torchvision:SET:ROOT."
+        )
+    arrays = read_npz(path, ARRAYS)
     pixels, labels = npz_pixels(arrays, path), arrays.get("labels", arrays.get("masks"))
     if labels is not None and labels.ndim == 3:
         return _masked(pixels, labels, arrays, path)
@@ -91,7 +104,11 @@ def load_labelled(name: str, shape: Shape | None = None) -> Labelled:
 
 
 def _labelled(pixels: Tensor, labels: Tensor, source: str, classes: int = 0) -> Labelled:
-    return Labelled(pixels, labels, classes or int(labels.max()) + 1, source)
+    """Data with one label an image. Raises `ValueError` for a label that is no number of a class."""
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= MOST_CLASSES:
+        raise ValueError(f"{source} has labels {low}..{high}; number the classes from 0, up to {MOST_CLASSES - 1:,}.")
+    return Labelled(pixels, labels, classes or high + 1, source)
 
 
 def _masked(pixels: Tensor, masks: np.ndarray, arrays: dict[str, np.ndarray], path: Path) -> Labelled:
@@ -102,10 +119,27 @@ def _masked(pixels: Tensor, masks: np.ndarray, arrays: dict[str, np.ndarray], pa
             f"{path} needs masks uint8 {wanted}, one label a pixel; seen: {masks.dtype} {list(masks.shape)}. "
             "Write masks of the images' size."
         )
-    void = int(arrays["void"]) if "void" in arrays else None
+    for name, (fits, form) in _DESCRIPTIONS.items():
+        if name in arrays and not fits(arrays[name]):
+            seen = f"{arrays[name].dtype} {list(arrays[name].shape)}"
+            raise ValueError(f"{path} has an array `{name}` that is {seen}, not {form}; correct it or leave it out.")
+    void = int(arrays["void"].item()) if "void" in arrays else None
     colours = torch.from_numpy(arrays["colours"].astype(np.uint8)) if "colours" in arrays else None
     names = [str(name) for name in arrays.get("classes", np.empty(0))]
     return _segmented(pixels, torch.from_numpy(masks), str(path), void, names, colours)
+
+
+def _is_byte(values: np.ndarray) -> bool:
+    """Whether all `values` are whole numbers from 0 to 255."""
+    return np.issubdtype(values.dtype, np.integer) and bool(((values >= 0) & (values <= 255)).all())
+
+
+# What describes the classes of an `.npz`: whether an array has the right form, and the form in words.
+_DESCRIPTIONS: dict[str, tuple[Callable[[np.ndarray], bool], str]] = {
+    "void": (lambda values: values.size == 1 and _is_byte(values), "one number from 0 to 255"),
+    "classes": (lambda values: values.ndim == 1 and len(values) <= 256 and values.dtype.kind in "US", "at most 256 names"),
+    "colours": (lambda values: values.ndim == 2 and values.shape[1] == 3 and _is_byte(values), "uint8 [classes, 3]"),
+}
 
 
 def _segmented(
@@ -141,6 +175,14 @@ def _folder(path: Path, shape: Shape | None) -> Labelled:
     return _labelled(read_files([file for group in files for file in group], shape), labels, str(path), len(names))
 
 
+_REFUSED = {  # sets of torchvision
+    "LSUN": "its index is a pickle, which can run code; convert the set to a folder with one folder a class",
+    "LSUNClass": "its index is a pickle, which can run code; convert the set to a folder with one folder a class",
+    "ImageFolder": "a folder with one folder a class is read by its own name; leave out `torchvision:ImageFolder:`",
+    "DatasetFolder": "a folder with one folder a class is read by its own name; leave out `torchvision:DatasetFolder:`",
+}
+
+
 def _torchvision(name: str) -> Labelled:
     parts = name.split(":")
     if len(parts) not in (3, 4):
@@ -150,22 +192,27 @@ def _torchvision(name: str) -> Labelled:
         sets = importlib.import_module("torchvision.datasets")
     except ImportError as error:
         raise ValueError("torchvision is not installed; pip install 'datafree[vision]'.") from error
-    factory = getattr(sets, parts[1], None)
-    if factory is None:
+    if parts[1] in _REFUSED:
+        raise ValueError(f"torchvision:{parts[1]} is not read, since {_REFUSED[parts[1]]}.")
+    factory: Any = getattr(sets, parts[1], None)
+    if not (isinstance(factory, type) and issubclass(factory, sets.VisionDataset)):
         raise ValueError(
             f"torchvision has no set named {parts[1]!r}; pass a name from torchvision.datasets, for example MNIST."
         )
     takes = inspect.signature(factory).parameters
     which: dict[str, Any] = {"train": split == "train"} if "train" in takes else {"split": split} if "split" in takes else {}
-    try:
-        found = factory(parts[2], download=False, **which) if "download" in takes else factory(parts[2], **which)
-    except (RuntimeError, FileNotFoundError, ValueError) as error:
-        raise ValueError(f"{parts[1]} is not in {parts[2]} ({error}); download it there first.") from error
+    if "download" in takes:
+        which["download"] = False
     rows, labels = [], []
-    for image, label in found:
-        array = torch.from_numpy(np.array(image))
-        rows.append(array[None] if array.dim() == 2 else array.permute(2, 0, 1))
-        labels.append(int(label))
+    try:
+        for image, label in cast(Any, factory)(parts[2], **which):
+            array = torch.from_numpy(np.array(image))
+            rows.append(array[None] if array.dim() == 2 else array.permute(2, 0, 1))
+            labels.append(int(label))
+    except Exception as error:  # a foreign reader of foreign files
+        raise ValueError(f"{parts[1]} is not in {parts[2]} ({first_line(error)}); download it there first.") from error
+    if not rows:
+        raise ValueError(f"{parts[1]} in {parts[2]} holds no images; name another split or set.")
     if len({row.shape for row in rows}) > 1:
         shape = (rows[0].shape[0], rows[0].shape[1], rows[0].shape[2])
         rows = [fit(row[None], shape)[0] for row in rows]

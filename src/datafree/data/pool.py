@@ -90,7 +90,11 @@ class Pool:
         return {"pixels": self.pixels[: self.filled], "columns": columns, "next": self._next}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.filled, self._next = len(state_dict["pixels"]), state_dict["next"]
+        filled, columns = len(state_dict["pixels"]), state_dict["columns"]
+        fits = filled <= self.size and 0 <= state_dict["next"] < max(1, self.size) and {*columns} <= {"y", "logits"}
+        if not fits or any(len(values) != filled for values in columns.values()):
+            raise ValueError(f"the pool of {filled} images is not one of {self.size}")
+        self.filled, self._next = filled, state_dict["next"]
         self.pixels[: self.filled] = state_dict["pixels"]
         for name, values in state_dict["columns"].items():
             self._allocate(name, values)

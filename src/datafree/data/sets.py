@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, PositiveInt, ValidationError
+from pydantic import Field, ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -16,6 +16,8 @@ from datafree.core.settings import Settings, explain
 from datafree.core.spec import InputSpec
 
 _LABEL = "datafree.set"
+MOST_SHARDS = 99_999  # a shard's number has five digits in its name
+CHUNK = 2**24  # numbers that are checked together when a set is opened, so that a large set takes little memory
 
 
 class SetCard(Settings):
@@ -27,7 +29,7 @@ class SetCard(Settings):
     """Shape and scaling of one input."""
     provenance: str = Field(max_length=1000)
     """Real data that the images come from; `none` if they were synthesised without any."""
-    shards: PositiveInt = 1
+    shards: int = Field(1, ge=1, le=MOST_SHARDS)
     """Number of files of the set."""
     made: dict[str, Any] = Field(default_factory=dict, max_length=32)
     """How the set was made: method and its settings, teacher, seed, number of images."""
@@ -118,30 +120,26 @@ def is_set(path: Path) -> bool:
 def read_set(path: Path) -> TransferSet:
     """Read a transfer set from its file; a set in shards from their common name or from any of its shards.
 
-    Raises `ValueError` if a file is missing, cut short or not a transfer set, or if a shard belongs to another set.
+    A set is one thing: all of it is checked before it is returned. Raises `ValueError` if a file is missing, cut short or not
+    a transfer set, or if the files do not fit their card or each other: settings, shapes, types, counts or classes.
     """
     files = [path] if path.is_file() else _shard_files(path)
     if not files:
         raise ValueError(f"{path} does not exist; name a transfer set, an .npz or an image folder.")
     card = read_set_card(files[0])
-    if card.shards > 1:
-        files = [shard_path(_common_name(files[0]), i, card.shards) for i in range(1, card.shards + 1)]
-        if missing := [file.name for file in files if not file.exists()]:
-            raise ValueError(f"{len(missing)} of {card.shards} shards are missing, {missing[0]} first; make them too.")
-        if foreign := [file.name for file in files if read_set_card(file) != card]:
-            raise ValueError(f"{foreign[0]} is a shard of another set than {files[0].name}; make both with the same settings.")
-    return _read_shards(card, files)
+    if card.shards > 1 or len(files) > 1:
+        files = _all_shards(files[0], card.shards, files)
+    if foreign := [file.name for file in files[1:] if read_set_card(file) != card]:
+        raise ValueError(f"{foreign[0]} is a shard of another set than {files[0].name}; make both with the same settings.")
+    found = read_files_of(card, files)
+    if card.made.get("n", len(found)) != len(found):
+        raise ValueError(f"{path} holds {len(found)} images, and its card says {card.made['n']}; make the set again.")
+    return found
 
 
 def read_shard(file: Path) -> TransferSet:
     """Read one file of a set, without its other shards. Raises `ValueError` as `read_set` does."""
-    return _read_shards(read_set_card(file), [file])
-
-
-def _read_shards(card: SetCard, files: list[Path]) -> TransferSet:
-    parts = [_read_tensors(file) for file in files]
-    columns = {name: tuple(part[name] for part in parts if name in part) for name in ("pixels", "targets", "logits")}
-    return TransferSet(card, **columns, path=files[0])
+    return read_files_of(read_set_card(file), [file])
 
 
 def read_set_card(path: Path) -> SetCard:
@@ -155,17 +153,89 @@ def read_set_card(path: Path) -> SetCard:
         raise ValueError(f"The card of {path} is not valid: {explain(error)} Make the set again.") from error
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def _all_shards(first: Path, shards: int, seen: list[Path]) -> list[Path]:
+    """The files of all `shards` shards of the set of which `first` is one. `seen` are the files that its name stands for."""
+    common = _common_name(first)
+    there = {file.name for file in _shard_files(common)}
+    files = [shard_path(common, shard, shards) for shard in range(1, shards + 1)]
+    if missing := [file.name for file in files if file.name not in there]:
+        raise ValueError(f"{len(missing)} of {shards} shards are missing, {missing[0]} first; make them too.")
+    if strange := [file.name for file in seen if file not in files]:
+        raise ValueError(f"{strange[0]} is not among the {shards} shards of {common}; move it away, or name one of the shards.")
+    return files
+
+
+def read_files_of(card: SetCard, files: list[Path]) -> TransferSet:
+    """The images of `files`, which need no card of their own, as parts of one set. Raises `ValueError` as `read_set` does."""
+    parts = [_read_tensors(file, card) for file in files]
+    for file, part in zip(files[1:], parts[1:], strict=True):
+        first, here = _layout(parts[0]), _layout(part)
+        if first != here:
+            raise ValueError(
+                f"{file.name} holds {', '.join(here)} and {files[0].name} {', '.join(first)}, which are no shards of one set; "
+                "make them with the same settings."
+            )
+    columns = {name: tuple(part[name] for part in parts if name in part) for name in _RANKS}
+    return TransferSet(card, **columns, path=files[0])
+
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # of targets and logits
+_RANKS = {"pixels": (4,), "targets": (2,), "logits": (2, 4)}  # dimensions of each tensor of a shard
+
+
+def _read_tensors(path: Path, card: SetCard) -> dict[str, Tensor]:
+    """The tensors of one shard, which fit each other and `card`. Raises `ValueError` if they do not."""
     with opened_safetensors(path) as (_, read):
-        tensors = read()
+        tensors = {name: value for name, value in read().items() if name in _RANKS}
+    if wrong := _mismatch(tensors, card):
+        raise ValueError(f"{path} is not a transfer set: {wrong}; make it again.")
+    return tensors
+
+
+def _mismatch(tensors: Mapping[str, Tensor], card: SetCard) -> str | None:
+    """What is wrong with the tensors of a shard, or None."""
     pixels = tensors.get("pixels")
     if pixels is None or pixels.dim() != 4 or pixels.dtype not in (torch.uint8, torch.float16):
-        seen = "none" if pixels is None else f"{pixels.dtype} {list(pixels.shape)}"
-        raise ValueError(f"{path} is not a transfer set: pixels are {seen}, not uint8 or float16 [N, C, H, W]; make it again.")
-    if any(len(value) != len(pixels) for value in tensors.values()):
-        lengths = ", ".join(f"{name} {len(value)}" for name, value in tensors.items())
-        raise ValueError(f"{path} is not a transfer set: its tensors differ in length ({lengths}); make it again.")
-    return tensors
+        seen = "none" if pixels is None else _described(pixels)
+        return f"pixels are {seen}, not uint8 or float16 [N, C, H, W]"
+    if not len(pixels) or tuple(pixels.shape[1:]) != card.inputs.shape:
+        return f"it holds {len(pixels)} images of {'x'.join(map(str, pixels.shape[1:]))}, and its card says {card.inputs}"
+    for name, value in tensors.items():
+        if value.dim() not in _RANKS[name] or (name != "pixels" and value.dtype not in _FLOATS):
+            return f"{name} are {_described(value)}, not float16 or float32 [N, classes]"
+        if len(value) != len(pixels):
+            return f"its tensors differ in length (pixels {len(pixels)}, {name} {len(value)})"
+    classes = {name: value.shape[1] for name, value in tensors.items() if name != "pixels"}
+    if len({*classes.values()}) > 1 or min(classes.values(), default=2) < 2:
+        return f"its classes are {', '.join(f'{count} in the {name}' for name, count in classes.items())}"
+    kind = card.made.get("pixels", _type(pixels))
+    if kind != _type(pixels) or (card.made.get("logits") is True) > ("logits" in tensors):
+        return f"its card says that it holds {kind} pixels{' and logits' if card.made.get('logits') is True else ''}"
+    return _bad_numbers(tensors)
+
+
+def _bad_numbers(tensors: Mapping[str, Tensor]) -> str | None:
+    """Which tensor holds numbers that it cannot hold, or None."""
+    for name, value in tensors.items():
+        rows = value.flatten(1).split(max(1, CHUNK * len(value) // max(1, value.numel()))) if value.is_floating_point() else ()
+        if name == "targets" and not all(((part >= 0) & (part <= 1.001)).all() for part in rows):
+            return "some of its targets are no probabilities"
+        if not all(part.isfinite().all() for part in rows):
+            return f"some of its {name} are not finite"
+    return None
+
+
+def _layout(part: Mapping[str, Tensor]) -> list[str]:
+    """Names, types and shapes of the tensors of a shard, without their lengths."""
+    return [f"{name} {_type(part[name])} {list(part[name].shape[1:])}" for name in _RANKS if name in part]
+
+
+def _described(value: Tensor) -> str:
+    return f"{_type(value)} {list(value.shape)}"
+
+
+def _type(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
 
 
 def _common_name(path: Path) -> Path:  # set.safetensors for set-00003-of-00016.safetensors
@@ -174,7 +244,10 @@ def _common_name(path: Path) -> Path:  # set.safetensors for set-00003-of-00016.
 
 def _shard_files(path: Path) -> list[Path]:
     """The existing shards of the set with the common name `path`."""
-    return sorted(path.parent.glob(f"{path.stem}-[0-9]*-of-[0-9]*{path.suffix}"))
+    if not path.name or not path.parent.is_dir():
+        return []
+    name = re.compile(rf"{re.escape(path.stem)}-\d{{5}}-of-\d{{5}}{re.escape(path.suffix)}")
+    return sorted(file for file in path.parent.iterdir() if name.fullmatch(file.name) and file.is_file())
 
 
 def as_uint8(pixels: Tensor) -> Tensor:

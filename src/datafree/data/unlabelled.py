@@ -21,10 +21,11 @@ def read_images(path: str | Path, inputs: InputSpec) -> TransferSet:
         pixels = read_files(list_images(path), inputs.shape)
         return TransferSet(SetCard(inputs=inputs, provenance=f"folder {path.name}"), (pixels,))
     if path.suffix == ".npz":
-        pixels = fit(npz_pixels(read_npz(path), path), inputs.shape)
+        pixels = fit(npz_pixels(read_npz(path, ("images",)), path), inputs.shape)
         return TransferSet(SetCard(inputs=inputs, provenance=f"file {path.name}"), (pixels,))
     found = read_set(path)
-    return dataclasses.replace(found, pixels=tuple(_fitted(part, inputs.shape) for part in found.pixels))
+    card = found.card.model_copy(update={"inputs": inputs})
+    return dataclasses.replace(found, card=card, pixels=tuple(_fitted(part, inputs.shape) for part in found.pixels))
 
 
 def _fitted(part: Tensor, shape: tuple[int, int, int]) -> Tensor:

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from datafree.core.files import replace_atomically
 from datafree.core.runtime import Runtime
 from datafree.data.drawing import save_picture
 from datafree.data.pool import Batch
-from datafree.data.sets import SetCard, read_set_card, shard_path, write_shard
+from datafree.data.sets import SetCard, read_files_of, read_set_card, shard_path, write_shard
 from datafree.engine.folder import RunDir
 from datafree.engine.interrupts import Interrupted, stoppable
 from datafree.engine.log import RunLog
@@ -76,11 +76,14 @@ def fill(
         )
     with parts_of(file, identity) as run:
         files = _make_batches(problem, synthesizer, runtime, plan, run, quiet)
-        batches = [load_file(part) for part in files]
+        made = read_files_of(card, files)
+        if len(made) != sum(size for _, size in plan.batches()):
+            raise ValueError(f"{run.path} holds batches of another size; delete it to make the set anew.")
+        columns = {"pixels": made.pixels, "targets": made.targets, "logits": made.logits}
         for name, picture in synthesizer.pictures().items():
             save_picture(picture, file.with_name(f"{file.stem}-{name}.png"))
         # The set's file comes last: where it exists, all is there.
-        write_shard(file, card, {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]})
+        write_shard(file, card, {name: torch.cat(parts) for name, parts in columns.items() if parts})
     return file
 
 

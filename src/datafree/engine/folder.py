@@ -13,7 +13,8 @@ from filelock import FileLock, Timeout
 
 from datafree.core.distributed import barrier, is_main, rank
 from datafree.core.files import is_temporary, remove_leftovers, replace_atomically, write_text
-from datafree.core.state import Stateful
+from datafree.core.state import Stateful, load_checked
+from datafree.engine.record import read_checkpoint, read_record, spoilt
 
 FORMAT = 2  # of run.json; format 1 had other names of settings
 STUDENT = "student.safetensors"  # file of the finished student
@@ -27,7 +28,7 @@ SAVE_COST = 20  # such work may save as soon as this many times the duration of 
 def is_finished(path: Path) -> bool:
     """Whether the folder `path` holds a finished run."""
     try:
-        record = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        record = read_record(path / "run.json")
         return record["status"] == "finished" and (path / STUDENT).exists()
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -36,7 +37,7 @@ def is_finished(path: Path) -> bool:
 def earlier_plan(path: Path, budget: str) -> dict[str, Any] | None:
     """The plan of the run in the folder `path` if it was started with this budget, else None."""
     try:
-        record = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        record = read_record(path / "run.json")
         return dict(record["identity"]["plan"]) if record["budget"] == budget else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -45,7 +46,7 @@ def earlier_plan(path: Path, budget: str) -> dict[str, Any] | None:
 def chosen_before(path: Path) -> dict[str, Any] | None:
     """The record of the run in `path`, if its recipe was chosen by itself."""
     try:
-        record: dict[str, Any] = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        record: dict[str, Any] = read_record(path / "run.json")
         return record if record["auto"] and record["budget"] and record["identity"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -174,17 +175,24 @@ class RunDir:
         return self.path / (f"checkpoint-{rank() + 1}-{saves}.pt" if rank() else "checkpoint.pt")
 
     def restore(self, parts: Mapping[str, Stateful]) -> tuple[int, dict[str, float]]:
-        """Load the last checkpoint into `parts`; returns the next round and the seconds spent, (0, {}) without a checkpoint."""
+        """Load the last checkpoint into `parts`; returns the next round and the seconds spent, (0, {}) without a checkpoint.
+
+        Raises `ValueError` for a checkpoint that is not of this run.
+        """
         file = self.path / "checkpoint.pt"
         if not file.exists():
             return 0, {}
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        state = read_checkpoint(file)
         self.saves = state["saves"]
         if not is_main():
-            state = torch.load(self._checkpoint(self.saves), map_location="cpu", weights_only=True)
+            file = self._checkpoint(self.saves)
+            state = read_checkpoint(file)
             self._remove_superseded()
         for name, part in parts.items():
-            part.load_state_dict(state["parts"][name])
+            try:
+                load_checked(part, state["parts"][name])
+            except Exception as error:  # each part meets a foreign state in its own way
+                raise ValueError(spoilt(file, error)) from error
         return state["round"], state["seconds"]
 
     def __enter__(self) -> Self:
@@ -201,11 +209,8 @@ class RunDir:
             if self.path.exists() and not all(p.name in (".lock", "images") or is_temporary(p) for p in self.path.iterdir()):
                 raise ValueError(f"{self.path} holds files that do not belong to a run; name a new folder.")
             return
-        try:
-            record = json.loads(file.read_text(encoding="utf-8"))
-            there, version = flatten(record["identity"]), record.get("format", 1)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{file} is not the record of a run ({error}); name a new folder.") from error
+        record = read_record(file)
+        there, version = flatten(record["identity"]), record.get("format", 1)
         if version != FORMAT:
             raise ValueError(
                 f"{self.path} holds a run of format {version}, and this version of datafree writes format {FORMAT}, with other "

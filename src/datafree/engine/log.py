@@ -8,7 +8,10 @@ from typing import Any
 
 from datafree.core.distributed import is_main
 from datafree.core.files import write_text
+from datafree.core.settings import first_line
 from datafree.engine.progress import Progress
+
+MOST_ROUNDS = 10**12  # in a log
 
 
 class RunLog:
@@ -23,7 +26,8 @@ class RunLog:
     ):
         self.path = path
         self.progress = Progress(rounds, start, unit, quiet or not is_main())
-        self.rows = [row for row in _read_rows(path) if int(row["round"]) <= start]
+        earlier = [row for row in read_rows(path) if int(row["round"]) <= start]
+        self.rows = [{name: value for name, value in row.items() if value} for row in earlier]
         self._file: io.TextIOWrapper | None = None
         self._columns: list[str] = []
         self._images = float(self.rows[-1].get("images", 0)) if self.rows else 0.0  # number at the last line
@@ -88,15 +92,29 @@ class RunLog:
 
 def seconds_of(path: Path, clock: str = "wall") -> list[float]:
     """Seconds, wall or CPU, that each line of a log took, the first counted from the start of the run."""
-    times = [float(row[f"{clock}_s"]) for row in _read_rows(path)]
+    times = [float(row[f"{clock}_s"]) for row in read_rows(path)]
     return [end - start for start, end in zip([0.0, *times], times, strict=False)]
 
 
-def _read_rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The lines of a log, each column's text by its name, empty where nothing was measured; [] if there is no log.
+
+    Raises `ValueError` for a file that is no log: rounds are counts, all else is numbers.
+    """
     if not path.exists():
         return []
-    complete = path.read_text(encoding="utf-8").rpartition("\n")[0]  # a kill may have cut the last line
-    return [{key: value for key, value in row.items() if value} for row in csv.DictReader(io.StringIO(complete))]
+    try:
+        if not path.is_file():
+            raise ValueError("it is no regular file")
+        complete = path.read_text(encoding="utf-8").rpartition("\n")[0]  # a kill may have cut the last line
+        rows = list(csv.DictReader(io.StringIO(complete)))
+        for row in rows:
+            if not 0 <= int(row["round"]) <= MOST_ROUNDS:
+                raise ValueError(f"round {row['round']}")
+            _ = [float(value) for value in row.values() if value]
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise ValueError(f"{path} is not the log of a run ({first_line(error)}); delete it to go on without it.") from error
+    return rows
 
 
 def _tensorboard_writer(folder: Path) -> Any:

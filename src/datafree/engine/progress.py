@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from datafree.core.terminal import show
+
 EVERY = 10.0  # largest time between two lines if the output is not a terminal, seconds
 SOONEST = 2.0  # least time between two lines with new values, seconds
 
@@ -85,13 +87,13 @@ class Progress:
 
     def _print(self) -> None:
         self._printed = time.monotonic()
-        print(self.line(), file=sys.stderr, flush=True)
+        show(self.line(), error=True)
 
 
 def print_line(line: str, quiet: bool = False) -> None:
     """Print one line on standard error, unless `quiet`."""
     if not quiet:
-        print(line, file=sys.stderr, flush=True)
+        show(line, error=True)
 
 
 def _clock(seconds: float) -> str:

@@ -3,19 +3,20 @@
 The page's template turns a `Chart` into SVG. All positions are pixels from the upper left corner.
 """
 
-import csv
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+from datafree.engine.log import read_rows
 from datafree.reports.labels import label, number
 
 WIDTH, HEIGHT = 360, 200  # of a chart
 TOP, RIGHT, BOTTOM = 8, 24, 38  # margins; the left one is as wide as the numbers of the y axis
 DIGIT, GAP = 6.9, 10  # width of a digit of a tick; room beside the numbers of the y axis
 MOST_POINTS = 300  # of a line, so that a long run does not make the page huge
+LARGEST = 1e300  # value that is drawn
 MOST_DOTS = 30  # points that get a dot each
 
 Point = tuple[float, float]  # round, value
@@ -76,11 +77,11 @@ def curves(log: Path, across: str) -> list[Chart]:
 
 
 def _columns(log: Path) -> Iterator[tuple[str, list[Point]]]:
-    rows = list(csv.DictReader(log.read_text(encoding="utf-8").splitlines()))
+    rows = read_rows(log)
     for name in rows[0] if rows else ():
         if name not in ("round", "wall_s", "cpu_s", "images") and "/" not in name:
             points = [(float(row["round"]), float(row[name])) for row in rows if row[name]]
-            yield name, [point for point in points if math.isfinite(point[1])]
+            yield name, [point for point in points if abs(point[1]) <= LARGEST]
 
 
 def chart(title: str, across: str, points: list[Point]) -> Chart:

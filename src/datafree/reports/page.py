@@ -4,7 +4,6 @@ Here the facts are put together; `page.html.j2` says how they look.
 """
 
 import base64
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from datafree.core.files import write_text
+from datafree.core.settings import first_line
 from datafree.engine.folder import JUDGED, PAGE, flatten
 from datafree.engine.preparation import PREPARATION
+from datafree.engine.record import read_record
 from datafree.reports.charts import curves
 from datafree.reports.labels import label, number
 
@@ -32,11 +33,10 @@ def write_report(folder: Path) -> Path:
     The page needs nothing beside it. Raises `ValueError` where `folder` holds no finished run.
     """
     try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        _ = record["results"], record["identity"]
+        facts = _facts(read_record(folder / "run.json"))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder} holds no finished run ({error}); name one.") from error
-    facts = {**_facts(record), **_curves(folder), **_pictures(folder / "images")}
+        raise ValueError(f"{folder} holds no finished run ({first_line(error)}); name one.") from error
+    facts |= {**_curves(folder), **_pictures(folder / "images")}
     write_text(folder / PAGE, _TEMPLATES.get_template("page.html.j2").render(facts))
     return folder / PAGE
 
@@ -118,4 +118,4 @@ def _pictures(folder: Path) -> dict[str, Any]:
 
 def _embedded(paths: Iterable[Path]) -> list[tuple[str, str]]:
     """Names of PNG files and their bytes in base64."""
-    return [(path.stem, base64.b64encode(path.read_bytes()).decode("ascii")) for path in paths]
+    return [(path.stem, base64.b64encode(path.read_bytes()).decode("ascii")) for path in paths if path.is_file()]

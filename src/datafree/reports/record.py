@@ -1,6 +1,5 @@
 """The record of a run in `run.json`: versions, command and real data, and its results as text."""
 
-import json
 import platform
 import shlex
 import sys
@@ -8,8 +7,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from datafree.core.settings import first_line
 from datafree.data.labelled import Labelled
 from datafree.engine.folder import PAGE, STUDENT
+from datafree.engine.record import read_record
 
 
 def versions() -> dict[str, str]:
@@ -37,8 +38,17 @@ def provenance(training: str, evaluation: Labelled | None) -> dict[str, Any]:
 
 
 def outcome(folder: Path) -> list[str]:
-    """The results of a finished run as lines for the terminal: files, wall time of the phases, accuracy or mIoU."""
-    results = json.loads((folder / "run.json").read_text(encoding="utf-8"))["results"]
+    """The results of a finished run as lines for the terminal: files, wall time of the phases, accuracy or mIoU.
+
+    Raises `ValueError` if `folder` holds no finished run.
+    """
+    try:
+        return _outcome(folder, read_record(folder / "run.json")["results"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder} holds no finished run ({first_line(error)}); name a new folder.") from error
+
+
+def _outcome(folder: Path, results: dict[str, Any]) -> list[str]:
     lines = [
         f"finished: {folder / STUDENT} after {results['rounds']} rounds, {results['wall_s']:.0f} s",
         f"  report: {folder / PAGE}",

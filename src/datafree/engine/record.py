@@ -1,0 +1,114 @@
+"""What earlier processes left in a run's folder, `run.json` and checkpoints, read as foreign files: checked, without code."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from datafree.core.settings import explain, first_line
+
+MOST_BYTES = 2**24  # of a run.json
+DEEPEST = 32  # level of nesting in a run.json
+
+Number = int | float | None
+Table = dict[str, Number | str]
+
+
+class _Entries(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _Weights(_Entries):
+    parameters: int
+
+
+class _Provenance(_Entries):
+    data_free: bool
+    training: str
+    evaluation: str | dict[str, int | str]
+
+
+class Record(_Entries):
+    """The types of the entries of `run.json`; a run that has just begun has few of them."""
+
+    format: int = 1
+    status: str = "new"
+    identity: dict[str, Any]
+    budget: str | None = None
+    auto: list[str] = Field(default_factory=list)
+    source: str = ""
+    command: str = ""
+    task: str = ""
+    machine: str = ""
+    versions: dict[str, Any] = Field(default_factory=dict)
+    provenance: _Provenance | None = None
+    teacher: _Weights | None = None
+    student: _Weights | None = None
+    results: dict[str, Number | str | Table] = Field(default_factory=dict)
+
+
+def read_record(file: Path) -> dict[str, Any]:
+    """The record in `run.json`: an object of moderate size, whose entries have the types that a run writes.
+
+    Raises `ValueError` for a file of other content, which is no record of a run, and `OSError` if it cannot be read.
+    """
+    try:
+        if not file.is_file():
+            raise ValueError("it is no regular file" if file.exists() else "it does not exist")
+        if file.stat().st_size > MOST_BYTES:
+            raise ValueError(f"it is larger than {MOST_BYTES / 2**20:.0f} MiB")
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if _depth(record) > DEEPEST:
+            raise ValueError("it is nested too deeply")
+        Record.model_validate(record)
+    except ValidationError as error:
+        raise ValueError(f"{file} is not the record of a run ({explain(error)}); name a new folder.") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is not the record of a run ({first_line(error)}); name a new folder.") from error
+    assert isinstance(record, dict)
+    return record
+
+
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """What `RunDir.save` wrote, on the CPU, read with `weights_only=True`.
+
+    Raises `ValueError` for a file that is no checkpoint, or would run code, or is packed to unpack to more than its size.
+    """
+    try:
+        if not file.is_file():
+            raise ValueError("it is no regular file")
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as packed:
+                if any(entry.compress_type != zipfile.ZIP_STORED for entry in packed.infolist()):
+                    raise ValueError("it is compressed, which torch does not do")
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        if not (
+            isinstance(state["parts"], dict)
+            and all(type(state[name]) is int and 0 <= state[name] < 2**53 for name in ("round", "saves"))
+            and all(isinstance(value, int | float) for value in state["seconds"].values())
+        ):
+            raise ValueError("its entries are of other types than those of a run")
+    except (OSError, MemoryError):  # not the file is at fault
+        raise
+    except Exception as error:  # foreign bytes make torch's reader stumble in any way
+        if "allocate memory" in str(error):
+            raise
+        raise ValueError(spoilt(file, error)) from error
+    return dict(state)
+
+
+def spoilt(file: Path, error: BaseException) -> str:
+    """The sentence for a checkpoint that a run cannot take up, because of `error`."""
+    return f"{file} is not a checkpoint of this run ({first_line(error)}); delete it to begin the run anew."
+
+
+def _depth(tree: object) -> int:
+    """Levels of nesting in `tree`, counted up to `DEEPEST` + 1."""
+    level, depth = [tree], 0
+    while level and depth <= DEEPEST:
+        groups = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        level, depth = [child for group in groups for child in group], depth + 1
+    return depth

@@ -14,6 +14,10 @@ from datafree.engine.supervised import Training, measured_inputs, train
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--every-kill", action="store_true", help="kill every line at every file operation: an hour")
+
+
 @pytest.fixture
 def teacher() -> Network:
     return network(seed=1)

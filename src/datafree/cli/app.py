@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         _app(tokens)(tokens, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except KeyboardInterrupt as error:
-        print(f"datafree: {error or 'stopped.'}", file=sys.stderr)
+        print(f"datafree: {str(error) or 'Stopped; the same command goes on from what was saved.'}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # as in `datafree inspect FILE | head`: the reader has ended, so nothing is printed
         nowhere = os.open(os.devnull, os.O_WRONLY)

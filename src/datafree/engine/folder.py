@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from datafree.core.distributed import barrier, is_main, rank
 from datafree.core.files import is_temporary, remove_leftovers, replace_atomically, write_text
 from datafree.core.state import Stateful
+from datafree.engine.progress import print_line
 
 FORMAT = 2  # of run.json; format 1 had other names of settings
 STUDENT = "student.safetensors"  # file of the finished student
@@ -132,6 +133,7 @@ class RunDir:
             "round": round_,
             "saves": self.saves,
             "seconds": dict(seconds),
+            "rounding": _rounding(),
             "parts": {name: part.state_dict() for name, part in parts.items()},
         }
 
@@ -180,12 +182,22 @@ class RunDir:
             return 0, {}
         state = torch.load(file, map_location="cpu", weights_only=True)
         self.saves = state["saves"]
+        self._tell_other_rounding(state.get("rounding", {}))
         if not is_main():
             state = torch.load(self._checkpoint(self.saves), map_location="cpu", weights_only=True)
             self._remove_superseded()
         for name, part in parts.items():
             part.load_state_dict(state["parts"][name])
         return state["round"], state["seconds"]
+
+    def _tell_other_rounding(self, before: Mapping[str, str]) -> None:
+        here = _rounding()
+        changed = [f"{name} {was} (here {here[name]})" for name, was in before.items() if here.get(name, was) != was]
+        print_line(
+            f"The checkpoint in {self.path} was made with {', '.join(changed)}: the result may differ in its last bits from "
+            "that of a run without a break. For the same bits, continue as it was begun.",
+            quiet=not changed or not is_main(),
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -227,6 +239,15 @@ def _inode(file: Path) -> tuple[int, int]:
     """Device and number of a file, which no other file has while this one is open."""
     status = file.stat()
     return status.st_dev, status.st_ino
+
+
+def _rounding() -> dict[str, str]:
+    """What decides how sums on a CPU are rounded, so that a run continued with another of these gives other last bits."""
+    return {
+        "threads": str(torch.get_num_threads()),
+        "torch": str(torch.__version__),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+    }
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

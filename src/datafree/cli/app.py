@@ -29,6 +29,7 @@ RECIPE_COMMANDS = {
     "synthesize": "Make a transfer set from a teacher, without a student; the same command resumes.",
 }
 
+PARTNER_ENDED = "Another process of this run ended, so this one ends too; what the other one printed says why."  # by gloo
 # What to lower where memory runs out.
 LOWER = {
     "distill": "--plan.micro-batch, --plan.pool-size or batch of the method",
@@ -53,7 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(nowhere, sys.stderr.fileno())
         return 141
     except (CycloptsError, ValueError, FloatingPointError, OSError, MemoryError, RuntimeError) as error:
-        short = explain_shortage(error, LOWER.get(tokens[0] if tokens else "", "number of images"))
+        lost = PARTNER_ENDED if "Connection closed by peer" in str(error) and "RANK" in os.environ else None
+        short = lost or explain_shortage(error, LOWER.get(tokens[0] if tokens else "", "number of images"))
         if not short and isinstance(error, MemoryError | RuntimeError):
             raise  # unexpected
         print(f"datafree: {short or _sentence(error)}", file=sys.stderr)

@@ -108,7 +108,7 @@ class RunDir:
 
     def refuse_deleted(self) -> None:
         """Raise `OSError` if the folder was deleted since it was opened, or if another one has its name."""
-        there = self.path / (".lock" if is_main() else "run.json")
+        there = self.path / ".lock" if is_main() else self.path  # a rank that only measures has a folder without any file
         if not there.exists() or (is_main() and _inode(there) != self._lock_file):
             raise OSError(
                 f"The folder {self.path} was deleted while this process was writing it, so the process stops without saving; "

@@ -9,6 +9,7 @@ import sys
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from helpers import INPUTS, TINY, network, start, start_command, status
 from torch import nn
 
 from datafree import DFAD, Network, Plan, Recipe, Stored, distill
+from datafree.cli import main
 from datafree.core.files import replace_atomically
 from datafree.engine import folder, loop
 from datafree.engine.method import Method
@@ -153,12 +155,55 @@ def test_a_run_goes_on_after_the_disk_was_full(tmp_path: Path, monkeypatch: pyte
     assert run(tmp_path / "run") == unbroken
 
 
+def stopped_in(out: Path, monkeypatch: pytest.MonkeyPatch, save: int = 2) -> None:
+    """A run that ends at its second checkpoint."""
+    real = folder.RunDir.save
+
+    def until(self: folder.RunDir, *arguments: Any) -> None:
+        real(self, *arguments)
+        if self.saves == save:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder.RunDir, "save", until)
+        with pytest.raises(KeyboardInterrupt):
+            run(out)
+
+
+def test_a_run_that_goes_on_with_other_threads_says_that_its_last_bits_may_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for threads in (1, 2):
+        stopped_in(tmp_path / str(threads), monkeypatch)
+        torch.set_num_threads(threads)
+        try:
+            run(tmp_path / str(threads))
+        finally:
+            torch.set_num_threads(1)
+        assert record(tmp_path / str(threads))["status"] == "finished"
+        assert ("was made with threads 1 (here 2): the result may differ" in capsys.readouterr().err) == (threads == 2)
+
+
+def test_a_run_whose_teacher_changed_is_refused_and_goes_on_with_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unbroken = run(tmp_path / "unbroken")
+    stopped_in(tmp_path / "run", monkeypatch)
+    with pytest.raises(ValueError, match=r"holds another run: teacher is \w+ there and \w+ here. Name a new folder"):
+        run(tmp_path / "run", teacher=network(2))
+    assert run(tmp_path / "run") == unbroken
+
+
 FLAGS = "--recipe dfad-digits --student small-cnn-quarter --plan.rounds 60 --plan.save-every 3 --plan.log-every 1 --device cpu"
 
 
-def begin(teacher: Path, out: Path, *more: str) -> BaseProcess:
+def line(teacher: Path, out: Path, *more: str) -> list[str]:
     flags = [*FLAGS.split(), "--method.latent.width", "8", "--method.batch", "16", "--plan.batch", "16"]
-    return start_command("distill", teacher, "--out", out, *flags, *more, streams=streams(out))
+    return ["distill", str(teacher), "--out", str(out), *flags, *more]
+
+
+def begin(teacher: Path, out: Path, *more: str) -> BaseProcess:
+    return start_command(*line(teacher, out, *more), streams=streams(out))
 
 
 def streams(out: Path) -> Path:
@@ -220,6 +265,38 @@ def test_a_stopped_run_saves_itself_says_so_and_resumes(
     assert finish(teacher_file, tmp_path / "run") == unbroken
 
 
+def test_a_second_ctrl_c_stops_a_run_at_once_and_what_was_saved_stays(
+    tmp_path: Path, teacher_file: Path, unbroken: bytes
+) -> None:
+    """The first would wait for the end of the round, which never comes here."""
+    process = start(in_a_round_without_end, teacher_file, tmp_path / "run", streams=streams(tmp_path / "run"))
+    wait_for_round(tmp_path / "run", 7)
+    assert process.pid
+    for _ in range(100):
+        os.kill(process.pid, signal.SIGINT)
+        if status(process, 0.2) is not None:
+            break
+    assert status(process) == 130
+    errors = streams(tmp_path / "run").read_text()
+    assert errors.strip().splitlines()[-1] == "datafree: Stopped; the same command goes on from what was saved."
+    assert "Traceback" not in errors
+    assert torch.load(tmp_path / "run" / "checkpoint.pt")["round"] == 6
+    assert finish(teacher_file, tmp_path / "run") == unbroken
+
+
+def in_a_round_without_end(teacher: Path, out: Path) -> int:
+    real = loop.Pool.add
+
+    def add(self: loop.Pool, batch: loop.Batch) -> None:
+        real(self, batch)
+        if (out / "log.csv").exists() and len((out / "log.csv").read_text().splitlines()) > 7:
+            while True:
+                time.sleep(0.01)
+
+    loop.Pool.add = add  # type: ignore[method-assign]
+    return main(line(teacher, out))
+
+
 def die_in_the_second_checkpoint(out: Path) -> None:
     """A run that is killed when its second checkpoint is half written."""
     save, saved = torch.save, []
@@ -245,6 +322,6 @@ def test_kill_9_in_the_middle_of_a_checkpoint_loses_nothing_saved(tmp_path: Path
 
 def test_a_reader_that_leaves_early_is_no_news(teacher_file: Path) -> None:
     # A process of its own, not forked: how the interpreter ends, which flushes what it still has to say, is in question.
-    line = f"{sys.executable} -m datafree.cli inspect {teacher_file} | true; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    command = f"{sys.executable} -m datafree.cli inspect {teacher_file} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert (done.stdout.strip(), done.stderr) == ("141", "")

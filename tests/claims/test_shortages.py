@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import TINY, network, start, status, stored_images
+from helpers import TINY, both, network, start, status, stored_images
 
 from datafree.cli import main
 from datafree.core.shortages import explain_shortage, is_out_of_memory
@@ -246,3 +246,27 @@ def test_a_lack_of_memory_is_recognised_however_it_is_reported(error: Exception,
 def test_other_errors_are_not_taken_for_a_shortage(error: Exception) -> None:
     assert explain_shortage(error, "--batch") is None
     assert not is_out_of_memory(error)
+
+
+class FullInOne:
+    """A run of two processes, the second of which cannot write its checkpoint; what either prints goes to a file."""
+
+    def __init__(self, data: Path):
+        self.data = data
+
+    def __call__(self, out: Path) -> None:
+        save = torch.save
+        if os.environ["RANK"] == "1":
+            torch.save = lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        code, errors = called(VERBS["distill"], self.data, out)
+        torch.save = save
+        (out / f"{os.environ['RANK']}.json").write_text(json.dumps((code, errors)))
+
+
+def test_a_full_disk_of_one_process_ends_both_in_a_sentence(data: Path, tmp_path: Path) -> None:
+    both(FullInOne(data), tmp_path / "out")
+    for rank, sentence in ((0, "Another process of this run ended"), (1, "the disk is full; free some space")):
+        code, errors = json.loads((tmp_path / "out" / f"{rank}.json").read_text())
+        assert code == 1
+        assert "Traceback" not in errors
+        assert sentence in errors.splitlines()[-1]

@@ -30,6 +30,7 @@ RECIPE_COMMANDS = {
     "synthesize": "Make a transfer set from a teacher, without a student; the same command resumes.",
 }
 
+PARTNER_ENDED = "Another process of this run ended, so this one ends too; what the other one printed says why."  # by gloo
 # What to lower where memory runs out.
 LOWER = {
     "distill": "--plan.micro-batch, --plan.pool-size or batch of the method",
@@ -46,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         _app(tokens)(tokens, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except KeyboardInterrupt as error:
-        show(f"datafree: {error or 'stopped.'}", error=True)
+        show(f"datafree: {str(error) or 'Stopped; the same command goes on from what was saved.'}", error=True)
         return 130
     except BrokenPipeError:  # as in `datafree inspect FILE | head`: the reader has ended, so nothing is printed
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -54,7 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(nowhere, sys.stderr.fileno())
         return 141
     except (CycloptsError, ValueError, FloatingPointError, OSError, MemoryError, RuntimeError) as error:
-        short = explain_shortage(error, LOWER.get(tokens[0] if tokens else "", "number of images"))
+        lost = PARTNER_ENDED if "gloo/transport" in str(error) and "RANK" in os.environ else None
+        short = lost or explain_shortage(error, LOWER.get(tokens[0] if tokens else "", "number of images"))
         if not short and isinstance(error, MemoryError | RuntimeError):
             raise  # unexpected
         show(f"datafree: {short or _sentence(error)}", error=True)

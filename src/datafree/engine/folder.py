@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from datafree.core.distributed import barrier, is_main, rank
 from datafree.core.files import is_temporary, remove_leftovers, replace_atomically, write_text
 from datafree.core.state import Stateful, load_checked
+from datafree.engine.progress import print_line
 from datafree.engine.record import read_checkpoint, read_record, spoilt
 
 FORMAT = 2  # of run.json; format 1 had other names of settings
@@ -133,6 +134,7 @@ class RunDir:
             "round": round_,
             "saves": self.saves,
             "seconds": dict(seconds),
+            "rounding": _rounding(),
             "parts": {name: part.state_dict() for name, part in parts.items()},
         }
 
@@ -184,6 +186,7 @@ class RunDir:
             return 0, {}
         state = read_checkpoint(file)
         self.saves = state["saves"]
+        self._tell_other_rounding(state.get("rounding", {}))
         if not is_main():
             file = self._checkpoint(self.saves)
             state = read_checkpoint(file)
@@ -194,6 +197,15 @@ class RunDir:
             except Exception as error:  # each part meets a foreign state in its own way
                 raise ValueError(spoilt(file, error)) from error
         return state["round"], state["seconds"]
+
+    def _tell_other_rounding(self, before: Mapping[str, str]) -> None:
+        here = _rounding()
+        changed = [f"{name} {was} (here {here[name]})" for name, was in before.items() if here.get(name, was) != was]
+        print_line(
+            f"The checkpoint in {self.path} was made with {', '.join(changed)}: the result may differ in its last bits from "
+            "that of a run without a break. For the same bits, continue as it was begun.",
+            quiet=not changed or not is_main(),
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -232,6 +244,15 @@ def _inode(file: Path) -> tuple[int, int]:
     """Device and number of a file, which no other file has while this one is open."""
     status = file.stat()
     return status.st_dev, status.st_ino
+
+
+def _rounding() -> dict[str, str]:
+    """What decides how sums on a CPU are rounded, so that a run continued with another of these gives other last bits."""
+    return {
+        "threads": str(torch.get_num_threads()),
+        "torch": str(torch.__version__),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+    }
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

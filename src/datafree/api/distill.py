@@ -80,7 +80,7 @@ def distill(
         OSError: a file cannot be written.
         Interrupted: asked to stop (Ctrl-C, SIGTERM); a checkpoint has been saved.
     """
-    network = as_network(teacher, inputs, allow_code)
+    network = as_network(teacher, inputs, allow_code, "teacher")
     chosen = find_recipe(recipe) if isinstance(recipe, str) and recipe != AUTO else recipe
     limit = parse_budget(budget) if budget else Budget()
     card = network.card
@@ -116,7 +116,7 @@ def distill(
 def report_outputs(teacher: Teacher, quiet: bool) -> None:
     """Print what a person should know of the teacher's outputs, if they are no logits."""
     if teacher.note:
-        print_line(f"teacher: {teacher.note}", quiet or not is_main())
+        print_line(f"teacher: outputs are {teacher.note}", quiet or not is_main())
 
 
 def _choose(

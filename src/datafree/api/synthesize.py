@@ -68,7 +68,7 @@ def synthesize(
         OSError: a file cannot be written.
         Interrupted: asked to stop (Ctrl-C, SIGTERM); all complete batches have been saved.
     """
-    network = as_network(teacher, inputs, allow_code)
+    network = as_network(teacher, inputs, allow_code, "teacher")
     plan = SetPlan(n, batch, *shard, pixels=pixels, targets=targets, logits=logits)
     settings = method if isinstance(method, Method) else (find_recipe(method) if isinstance(method, str) else method).method
     if settings.adversarial:

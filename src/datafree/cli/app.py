@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(nowhere, sys.stdout.fileno())
         os.dup2(nowhere, sys.stderr.fileno())
         return 141
-    except (CycloptsError, ValueError, FloatingPointError, OSError) as error:
+    except (CycloptsError, ValueError, FloatingPointError, OSError, MemoryError) as error:
         print(f"datafree: {_sentence(error)}", file=sys.stderr)
         return 2 if isinstance(error, CycloptsError) else 1
     return 0

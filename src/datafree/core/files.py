@@ -69,14 +69,26 @@ def opened_safetensors(path: Path) -> Iterator[tuple[dict[str, str], Callable[[]
 
     Raises `ValueError` if the file is not a safetensors file or is cut short.
     """
-    try:
-        with safe_open(path, "pt") as file:
+    with contextlib.ExitStack() as stack:
+        with _readable(path):
+            file = stack.enter_context(safe_open(path, "pt"))
+            metadata = file.metadata() or {}
 
-            def read() -> dict[str, Tensor]:
+        def read() -> dict[str, Tensor]:
+            with _readable(path):
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a dict
 
-            yield file.metadata() or {}, read
-    except SafetensorError as error:
+        yield metadata, read
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Inside, whatever the reader of safetensors raises becomes `ValueError`: for a header that lies it raises several things."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
         raise ValueError(
             f"{path} is not a safetensors file, or is cut short ({first_line(error)}); copy or make it again."
         ) from error

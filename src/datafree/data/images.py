@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+
+from datafree.core.runtime import available_bytes
+from datafree.core.settings import first_line
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 
@@ -58,13 +62,32 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an `.npz` file. Raises `ValueError` for a file of another kind, or with Python objects."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            arrays = {name: file[name] for name in _fitting_members(file, path)}
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist; name an existing .npz.") from None
-    except (ValueError, OSError, EOFError, AttributeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # bytes that are no archive make numpy's reader and zlib stumble in any way
         raise ValueError(
-            f"{path} is not a plain .npz of arrays ({error}); write one with numpy.savez(path, images=..., labels=...)."
+            f"{path} is not a plain .npz of arrays ({first_line(error)}); write one with "
+            "numpy.savez(path, images=..., labels=...)."
         ) from error
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise ValueError(
+                f"{path} has a member {name!r} that is no array; write the file with numpy.savez(path, images=..., labels=...)."
+            )
+    return arrays
+
+
+def _fitting_members(file: Any, path: Path) -> list[str]:
+    """The names of the arrays. Raises `MemoryError` if they are larger than the free memory, which some bytes can unpack to."""
+    size, free = sum(member.file_size for member in file.zip.infolist()), available_bytes(torch.device("cpu"))
+    if size > free:
+        raise MemoryError(
+            f"{path} unpacks to {size / 2**30:.1f} GiB and {free / 2**30:.1f} GiB of memory are free; split the file."
+        )
+    return list(file.files)
 
 
 def npz_pixels(arrays: dict[str, np.ndarray], path: Path) -> Tensor:

@@ -12,14 +12,14 @@ from datafree.core.spec import InputSpec
 from datafree.networks.folding import fold_batch_norms
 from datafree.networks.outputs import explained, kind_of_outputs, logits_of, noise_for, probe
 
-_REFUSED = {
+REFUSED = {
     "constant": "gives every image the same outputs, so there is nothing to learn; check its weights",
     "independent probabilities": "returns a probability for each class by itself, as of a sigmoid, which is for several labels "
     "an image; give a network that returns one class's logits, or leave its last sigmoid out",
 }
-_NOTES = {
-    "probabilities": "its outputs are probabilities, and their logarithms serve as logits",
-    "log-probabilities": "its outputs are log-probabilities, which serve as logits",
+NOTES = {
+    "probabilities": "probabilities, whose logarithms serve as logits",
+    "log-probabilities": "log-probabilities, which serve as logits",
 }
 
 
@@ -48,13 +48,13 @@ class Teacher(nn.Module):
 
     def refuse_outputs(self) -> None:
         """Raise `ValueError` for outputs from which no student can learn classes."""
-        if self.outputs in _REFUSED:
-            raise ValueError(f"The teacher {_REFUSED[self.outputs]}.")
+        if self.outputs in REFUSED:
+            raise ValueError(f"The teacher {REFUSED[self.outputs]}.")
 
     @property
     def note(self) -> str:
         """What a person should know of its outputs; empty if they are logits."""
-        return _NOTES.get(self.outputs, "")
+        return NOTES.get(self.outputs, "")
 
     def forward(self, x: Tensor) -> Tensor:
         self.runtime.counters.teacher_queries += len(x)

@@ -63,6 +63,12 @@ def _plain(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
 
 def refuse_non_finite(module: nn.Module, name: str) -> None:
     """Raise `ValueError` if a weight of `module` is NaN or infinite, or a buffer NaN; masks may hold infinities."""
+    if found := describe_non_finite(module):
+        raise ValueError(f"{found} of {name} hold NaN or infinity; give a network whose training did not diverge.")
+
+
+def describe_non_finite(module: nn.Module) -> str:
+    """Which weight tensors of `module` are not finite, as `3 of 62 weight tensors, conv1.weight first,`; empty if none is."""
     weights = {key for key, _ in module.named_parameters()}
     tensors = {key: value for key, value in module.state_dict().items() if value.is_floating_point()}
     bad = [
@@ -70,11 +76,7 @@ def refuse_non_finite(module: nn.Module, name: str) -> None:
         for key, value in tensors.items()
         if not (value.isfinite() if key in weights or "running_" in key else ~value.isnan()).all()
     ]
-    if bad:
-        raise ValueError(
-            f"{len(bad)} of {len(tensors)} weight tensors of {name} hold NaN or infinity, {bad[0]} first; "
-            "give a network whose training did not diverge."
-        )
+    return f"{len(bad)} of {len(tensors)} weight tensors ({bad[0]} first)" if bad else ""
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -56,8 +56,12 @@ def test_weights_that_break_after_a_good_loss_do_not_bury_the_good_checkpoint(tm
 def test_a_teacher_with_outputs_that_are_not_finite_is_refused(tmp_path: Path) -> None:
     teacher = network(1)
     with torch.no_grad():
-        teacher.module.fc1.weight[0] = torch.inf
+        teacher.module.fc1.weight[0] = 3e38
     with pytest.raises(ValueError, match="not finite, first in layer 'fc1'"):
+        run(tmp_path / "run", teacher=teacher)
+    with torch.no_grad():
+        teacher.module.fc1.weight[0] = torch.inf
+    with pytest.raises(ValueError, match=r"1 of 14 weight tensors \(fc1\.weight first\) of the teacher hold NaN"):
         run(tmp_path / "run", teacher=teacher)
     assert not (tmp_path / "run").exists()
 

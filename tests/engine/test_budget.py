@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers import TINY, network
 
-from datafree import DFAD, Plan, Recipe, distill
+from datafree import DFAD, InputSpec, Plan, Recipe, distill
 from datafree.cli.app import main
 from datafree.core.runtime import Runtime
 from datafree.engine import budget as budgets
@@ -57,7 +57,8 @@ def test_evaluations_are_as_many_as_in_the_recipe() -> None:
 
 
 def test_measuring_is_part_of_the_budget_but_at_most_half_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = Problem(Teacher(torch.nn.Flatten(), TINY, Runtime("cpu")), torch.nn.Flatten(), TINY, 4)
+    inputs = InputSpec(shape=(1, 2, 2))
+    problem = Problem(Teacher(torch.nn.Flatten(), inputs, Runtime("cpu")), torch.nn.Flatten(), inputs, 4)
     for took, left in ((0.0, 100.0), (30.0, 70.0), (200.0, 50.0)):
         clock = iter((0.0, took))
         monkeypatch.setattr(budgets.time, "monotonic", lambda clock=clock: next(clock))

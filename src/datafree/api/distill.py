@@ -82,7 +82,7 @@ def distill(
         OSError: a file cannot be written.
         Interrupted: asked to stop (Ctrl-C, SIGTERM); a checkpoint has been saved.
     """
-    network = as_network(teacher, inputs, allow_code)
+    network = as_network(teacher, inputs, allow_code, "teacher")
     chosen = find_recipe(recipe) if isinstance(recipe, str) and recipe != AUTO else recipe
     limit = parse_budget(budget) if budget else Budget()
     card = network.card
@@ -97,7 +97,8 @@ def distill(
         built = student_for(student, card)
         module = fastest_layout(built.module.to(runtime.device))
         problem = Problem(Teacher(network.module, card.inputs, runtime), module, card.inputs, card.classes, card.task)
-        problem.check()
+        problem.check(chosen.method if isinstance(chosen, Recipe) else None)
+        report_outputs(problem.teacher, quiet)
         reasons: tuple[str, ...] = ()
         if isinstance(chosen, str):
             chosen, budget, reasons = _choose(problem, budget, limit.seconds, out, quiet)
@@ -114,6 +115,12 @@ def distill(
             ends = (limit.clock, limit.seconds) if limit.seconds else None
             Run(problem, built.card, chosen, folder, labelled, quiet, tensorboard, budget, ends, reasons).execute()
     return module.eval()
+
+
+def report_outputs(teacher: Teacher, quiet: bool) -> None:
+    """Print what a person should know of the teacher's outputs, if they are no logits."""
+    if teacher.note:
+        print_line(f"teacher: outputs are {teacher.note}", quiet or not is_main())
 
 
 def _choose(

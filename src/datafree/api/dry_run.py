@@ -29,7 +29,7 @@ def dry_run(teacher: Source, student: str, recipe: Recipe | str, **how: Any) -> 
     """
     if launch_rank()[1] > 1:
         raise ValueError(f"A dry run has one process, not {launch_rank()[1]}; start it without torchrun.")
-    network = as_network(teacher, how.pop("inputs", None), how.pop("allow_code", ()))
+    network = as_network(teacher, how.pop("inputs", None), how.pop("allow_code", ()), "teacher")
     if isinstance(recipe, str):
         assert recipe == AUTO
         with Runtime(how.get("device", "auto")).seeded() as runtime:

@@ -11,7 +11,9 @@ from datafree.data.sets import TransferSet, as_uint8, is_set, read_set, spread
 from datafree.networks.cost import latency_ms, multiply_adds
 from datafree.networks.health import PROBES, Health, examine
 from datafree.networks.network import Network, load
-from datafree.networks.weights import parameters
+from datafree.networks.outputs import explained, probe
+from datafree.networks.teacher import NOTES, REFUSED
+from datafree.networks.weights import describe_non_finite, parameters
 from datafree.recipes.auto import default_seconds, look_seconds, pick
 
 PREVIEW_IMAGES = 100
@@ -43,6 +45,13 @@ def inspect(file: str | Path, *, preview: str | Path | None = None, allow_code: 
 def _network(file: Path, allow_code: Collection[str]) -> dict[str, str]:
     network = load(file, allow_code)
     inputs = network.card.inputs
+    network.card.check(probe("network", network.module, inputs))
+    with explained("network", network.module, inputs):
+        return _examined(network, file)
+
+
+def _examined(network: Network, file: Path) -> dict[str, str]:
+    inputs, broken = network.card.inputs, describe_non_finite(network.module)
     lines = {
         "card": network.card.model_dump_json(indent=2),
         "weights": f"{parameters(network.module):,}",
@@ -52,13 +61,15 @@ def _network(file: Path, allow_code: Collection[str]) -> dict[str, str]:
     fastest_layout(network.module)
     lines["latency"] = f"{latency_ms(network.module, inputs):.2f} ms an input on this CPU"
     health = examine(network.module, inputs)
+    if broken:
+        return lines | {"broken": f"{broken} hold NaN or infinity: its outputs mean nothing"} | describe_health(health)
     return lines | describe_health(health) | {"auto": _would_take(network, health)}
 
 
 def _would_take(network: Network, health: Health) -> str:
     """What the recipe `auto` would do with this network as a teacher, and why."""
-    if health.outputs == "constant":
-        return "would refuse it: the same outputs for every image"
+    if health.outputs in REFUSED:
+        return f"would refuse it: it {REFUSED[health.outputs]}"
     seconds = default_seconds(health)
     recipe, why = pick(network.card.task, network.card.inputs, health, seconds / look_seconds(health))
     return f"would take {recipe.method.name}, {seconds / 60:.0f} minutes by default ({why})"
@@ -68,7 +79,7 @@ def describe_health(health: Health) -> dict[str, str]:
     """What an examination found, for a person to read, with what to do where something is wrong."""
     norms = f"{health.norms}, with running statistics of some data" if health.norms_sane else f"{health.norms}, as first set"
     gradient = "reaches the input" if health.gradient else "does not reach the input: only images that need none can be used"
-    outputs = health.outputs if health.outputs == "logits" else f"{health.outputs}, where logits are expected"
+    outputs = NOTES.get(health.outputs, health.outputs)
     weights = "half precision; convert with .float() before packing" if health.half else "single precision or more"
     return {
         "outputs": outputs,

@@ -4,10 +4,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from datafree.core.spec import InputSpec
-from datafree.networks.build import Option, timm_description
+from datafree.networks.build import timm_description
+from datafree.networks.limits import Option
 from datafree.networks.network import Card, Network, from_card
 from datafree.networks.outputs import TASKS, probe
-from datafree.networks.weights import read_weights
+from datafree.networks.weights import read_weights, refuse_non_finite
 
 
 def pack(
@@ -34,7 +35,7 @@ def pack(
 
     Raises:
         ValueError: the file holds no state dict or needs code to be read, the network cannot be built, its keys do not fit the
-            weights, or a description is missing.
+            weights, a description is missing, a weight is not finite, or the network returns another number of classes.
     """
     state = read_weights(weights)
     if architecture.startswith("timm:") and (inputs is None or classes is None):
@@ -51,5 +52,8 @@ def pack(
         history=({"event": "packed", "from": Path(weights).name},),
     )
     packed = from_card(card, state, weights, allow_code)
-    task = TASKS[probe("network", packed.module, inputs).dim()]
-    return Network(packed.module, card.model_copy(update={"task": task}))
+    refuse_non_finite(packed.module, str(weights))
+    logits = probe("network", packed.module, inputs)
+    card = card.model_copy(update={"task": TASKS[logits.dim()]})
+    card.check(logits)
+    return Network(packed.module, card)

@@ -72,7 +72,11 @@ class Run:
             "versions": record.versions(),
             "machine": teacher.runtime.machine(),
             "provenance": record.provenance(provenance, self.labelled),
-            "teacher": {"sha256": self.folder.identity["teacher"], "parameters": parameters(teacher)},
+            "teacher": {
+                "sha256": self.folder.identity["teacher"],
+                "parameters": parameters(teacher),
+                "outputs": teacher.outputs,
+            },
         }
 
     def _save_student(self, rounds: int) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
+from datafree.api.distill import report_outputs
 from datafree.core.files import path_or_temporary
 from datafree.core.runtime import Precision, Runtime
 from datafree.core.spec import InputSpec
@@ -67,7 +68,7 @@ def synthesize(
         OSError: a file cannot be written.
         Interrupted: asked to stop (Ctrl-C, SIGTERM); all complete batches have been saved.
     """
-    network = as_network(teacher, inputs, allow_code)
+    network = as_network(teacher, inputs, allow_code, "teacher")
     plan = SetPlan(n, batch, *shard, pixels=pixels, targets=targets, logits=logits)
     settings = method if isinstance(method, Method) else (find_recipe(method) if isinstance(method, str) else method).method
     if settings.adversarial:
@@ -80,7 +81,8 @@ def synthesize(
     ):
         card = network.card
         problem = Problem(Teacher(network.module, card.inputs, runtime), NoStudent(), card.inputs, card.classes, card.task)
-        problem.check_teacher()
+        problem.check_teacher(settings)
+        report_outputs(problem.teacher, quiet)
         synthesizer = settings.start(problem, runtime)
         made = {"method": settings.model_dump(mode="json"), "teacher": fingerprint(network.module), "seed": seed, "n": n}
         made |= {"batch": batch, "pixels": pixels, "targets": targets, "logits": logits, "precision": runtime.precision}

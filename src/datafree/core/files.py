@@ -1,6 +1,7 @@
 """Atomic writes, safetensors files with their metadata, and hashes of files."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -101,17 +102,31 @@ def opened_safetensors(path: Path) -> Iterator[tuple[dict[str, str], Callable[[]
 
     Raises `ValueError` if the file is not a safetensors file or is cut short.
     """
-    try:
-        with safe_open(path, "pt") as file:
+    with contextlib.ExitStack() as stack:
+        with _readable(path):
+            file = stack.enter_context(safe_open(path, "pt"))
+            metadata = file.metadata() or {}
 
-            def read() -> dict[str, Tensor]:
+        def read() -> dict[str, Tensor]:
+            with _readable(path):
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a dict
 
-            yield file.metadata() or {}, read
+        yield metadata, read
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Inside, whatever the reader of safetensors raises becomes `ValueError`: a header that lies makes it raise several."""
+    try:
+        yield
     except FileNotFoundError:
         path.open("rb").close()  # safetensors reports every failure to open a file as this one; Python knows which it was
         raise
-    except SafetensorError as error:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        if os.strerror(errno.ENOMEM) in str(error):  # the file may be whole
+            raise MemoryError(str(error)) from error
         raise ValueError(
             f"{path} is not a safetensors file, or is cut short ({first_line(error)}); copy or make it again."
         ) from error

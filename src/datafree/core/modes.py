@@ -1,4 +1,4 @@
-"""Eval mode and frozen weights as context managers, and the memory layout in which networks run fastest."""
+"""Eval mode, frozen weights and kept random numbers as context managers, and the layout in which networks run fastest."""
 
 import contextlib
 from collections.abc import Iterator
@@ -34,3 +34,8 @@ def frozen(network: nn.Module) -> Iterator[None]:
     finally:
         for weight, flag in flags:
             weight.requires_grad_(flag)
+
+
+def keeping_random(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Inside, global random numbers may be drawn; afterwards those of the CPU and of `device` are as before."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])

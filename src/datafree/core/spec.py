@@ -1,5 +1,6 @@
 """Shape and scaling of a network's input, and conversion between pixels and network units."""
 
+import math
 from functools import lru_cache
 from typing import Annotated, Self
 
@@ -11,6 +12,7 @@ from datafree.core.settings import Settings
 
 Shape = tuple[int, int, int]  # channels, height, width
 Side = Annotated[int, Field(ge=1, le=65536)]
+MOST_VALUES = 2**26  # of one input: 3x4096x4096 fits, and takes 200 MB
 
 
 class InputSpec(Settings):
@@ -20,7 +22,8 @@ class InputSpec(Settings):
     diffusion models and 8-bit pools.
 
     Raises:
-        ValueError: `mean` or `std` has neither one value nor one for each channel, or a `std` is not positive.
+        ValueError: `mean` or `std` has neither one value nor one for each channel, a `std` is not positive, or an input is too
+            large.
     """
 
     shape: tuple[Side, Side, Side]
@@ -35,6 +38,10 @@ class InputSpec(Settings):
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, self.shape[0]):
                 raise ValueError(f"{name} has {len(values)} values for {self.shape[0]} channels; give one, or one a channel")
+        if math.prod(self.shape) > MOST_VALUES:
+            raise ValueError(
+                f"an input of {self} has {math.prod(self.shape):,} values, beyond {MOST_VALUES:,}; give smaller sides"
+            )
         if min(self.std) <= 0:
             raise ValueError("std must be positive; pass 1 if inputs are not divided by a standard deviation")
         return self

@@ -13,7 +13,7 @@ from datafree.core.spec import InputSpec
 from datafree.core.state import Stateful
 from datafree.data.pool import Batch
 from datafree.engine.look import Look, kd
-from datafree.networks.outputs import noise_for, probe
+from datafree.networks.outputs import gradient_arrives, noise_for, probe, trainable
 from datafree.networks.taps import first_non_finite, norm_names
 from datafree.networks.teacher import Teacher
 
@@ -50,22 +50,28 @@ class Problem:
             "linear layer."
         )
 
-    def check(self) -> None:
+    def check(self, method: "Method | None" = None) -> None:
         """Pass two inputs of noise through both networks.
 
-        Raises `ValueError` if one fails on inputs of this shape, if their logits differ in shape or have another number of
-        classes than the card, or if the teacher's logits hold a NaN or an infinity.
+        Raises `ValueError` if one fails on inputs of this shape, if their logits differ in shape, have another number of
+        classes than the card, if the student cannot be trained, if the teacher's logits hold a NaN or an
+        infinity or are no logits, or if `method` needs a gradient that the teacher does not give.
         """
-        teacher_logits = self.check_teacher()
+        teacher_logits = self.check_teacher(method)
         student_logits = probe("student", self.student, self.inputs)
         self._check_classes("student", student_logits)
+        if not trainable(self.student, self.inputs):
+            raise ValueError(
+                "The student's outputs carry no gradient to its weights: its forward runs under no_grad or detaches, or its "
+                "weights are frozen; change that."
+            )
         if student_logits.shape != teacher_logits.shape:
             raise ValueError(
                 f"For inputs of {self.inputs} the student returns logits {list(student_logits.shape[1:])} and the teacher "
                 f"{list(teacher_logits.shape[1:])}; give two networks with logits of the same shape."
             )
 
-    def check_teacher(self) -> Tensor:
+    def check_teacher(self, method: "Method | None" = None) -> Tensor:
         """Check only the teacher, as `check` does, for work without a student; returns its logits."""
         logits = probe("teacher", self.teacher.network, self.inputs)
         self._check_classes("teacher", logits)
@@ -73,6 +79,12 @@ class Problem:
             layer = first_non_finite(self.teacher.network, noise_for(self.teacher.network, self.inputs))
             raise ValueError(
                 f"The teacher's outputs for noise are not finite, first in layer {layer!r}; check its weights, mean and std."
+            )
+        self.teacher.refuse_outputs()
+        if method is not None and method.needs_gradient and not gradient_arrives(self.teacher.network, self.inputs):
+            raise ValueError(
+                f"{method.name} follows the teacher's gradient to its inputs, and none arrives: it runs under no_grad, "
+                "detaches or rounds; change that, or use procedural, or stored with your own images, which need none."
             )
         return logits
 
@@ -162,6 +174,11 @@ class Method(Settings, ABC):
     def adversarial(self) -> bool:
         """Whether the inputs depend on the current student."""
         return False
+
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether the method needs the teacher's gradient to its inputs."""
+        return True
 
     @abstractmethod
     def start(self, problem: Problem, runtime: Runtime) -> Synthesizer:

@@ -33,6 +33,11 @@ class Blend(Method):
         """As the host."""
         return self.host.adversarial
 
+    @property
+    def needs_gradient(self) -> bool:
+        """As the host."""
+        return self.host.needs_gradient
+
     def start(self, problem: Problem, runtime: Runtime) -> "BlendSynthesizer":
         """Raises `ValueError` as the host does."""
         return BlendSynthesizer(self, problem, runtime)

@@ -25,6 +25,11 @@ class Procedural(Method):
     look: Look = Look(temperature=20.0, augment=Augmentation(shift=0.1, scale=0.1, degrees=10), mixup=1.0)
     """How the student sees the images. Add flip for objects."""
 
+    @property
+    def needs_gradient(self) -> bool:
+        """It only asks the teacher."""
+        return False
+
     def start(self, problem: Problem, runtime: Runtime) -> "ProceduralSynthesizer":
         """Serves any teacher. Raises `ValueError` for a task that it does not serve."""
         problem.refuse_other_tasks("procedural", "segmentation")

@@ -29,6 +29,11 @@ class Stored(Method):
     cache: bool = False
     """Compute the teacher's logits once for each image, at the start; only without augmentation."""
 
+    @property
+    def needs_gradient(self) -> bool:
+        """It only asks the teacher."""
+        return False
+
     def start(self, problem: Problem, runtime: Runtime) -> "StoredSynthesizer":
         """Read the set.
 

@@ -1,17 +1,20 @@
 """Networks by name: an architecture of this package, one of timm, or a factory of a package that the caller trusts."""
 
 import importlib
-from collections.abc import Collection, Mapping
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 from torch import nn
 
+from datafree.core.settings import first_line
 from datafree.core.spec import InputSpec
 from datafree.networks.architectures import ARCHITECTURES
+from datafree.networks.limits import MAX_WEIGHTS, BeyondLimits, Option, check_options, limited
 
-_TIMM_LOADS = ("pretrained", "checkpoint", "cache")  # timm options that begin so download or read other files
-
-Option = bool | int | float | str | None
+_TIMM_LOADS = ("pretrained", "checkpoint", "cache", "weights")  # options that begin so download or read other files
+_LOADS = ("pretrained", "weights")  # those of other factories, as torchvision's
 
 
 def build(
@@ -31,39 +34,98 @@ def build(
         allow_code: packages whose code may be imported and called; this package and timm need not be named.
 
     Returns:
-        The network. A `package.module:factory` is called with `options` only.
+        The network. A `package.module:factory` is called with `options` only; its defaults that download weights are set off.
 
     Raises:
-        ValueError: the name is unknown, its package is not installed or not in `allow_code`, or the options do not fit.
+        ValueError: the name is unknown, its package is not installed or not in `allow_code`, the options do not fit, or the
+            network is beyond the limits (`networks/limits.py`), which is found before any memory is used.
     """
-    options = dict(options or {})
-    if architecture in ARCHITECTURES:
-        return _call(architecture, ARCHITECTURES[architecture], inputs.shape, classes, options=options)
-    if architecture.startswith("timm:"):
-        return _build_timm(architecture.removeprefix("timm:"), inputs, classes, options)
-    if ":" in architecture:
-        return _call(architecture, _import_factory(architecture, allow_code), options=options)
-    raise ValueError(
-        f"No network is named {architecture!r}; pass one of {', '.join(ARCHITECTURES)}, timm:NAME, or package.module:factory."
-    )
+    made = outline(architecture, inputs, classes, options, allow_code)
+    return made if is_real(made) else _call(architecture, _factory(architecture, inputs, classes, options, allow_code))
+
+
+def outline(
+    architecture: str,
+    inputs: InputSpec,
+    classes: int,
+    options: Mapping[str, Option] | None = None,
+    allow_code: Collection[str] = (),
+    scratch: int = 4 * MAX_WEIGHTS,
+) -> nn.Module:
+    """The network on the meta device, which has shapes and no memory; no tensor of more than `scratch` bytes is made.
+
+    A factory that reads the values of its weights builds the real network: see `is_real`. Takes and raises what `build` does.
+    """
+    factory = _factory(architecture, inputs, classes, options, allow_code)
+    try:
+        return _call(architecture, factory, scratch)
+    except _NeedsMemory:
+        return _call(architecture, factory)
+
+
+def is_real(module: nn.Module) -> bool:
+    """Whether the weights of `module` are in memory, rather than on the meta device."""
+    return not any(weight.is_meta for weight in module.state_dict().values())
 
 
 def timm_description(name: str) -> tuple[InputSpec, int]:
     """Inputs and number of classes from timm's `pretrained_cfg` of `name`. Raises `ValueError` if timm has none."""
-    config = _timm().get_pretrained_cfg(name, allow_unregistered=True)
+    timm = _timm()
+    try:
+        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    except Exception as error:
+        raise ValueError(f"timm has no network {name!r} ({first_line(error)}); see timm.list_models().") from error
     if config is None:
         raise ValueError(f"timm has no input description of {name!r}; pass --inputs, --mean, --std and --classes.")
     return InputSpec(shape=config.input_size, mean=config.mean, std=config.std), config.num_classes
 
 
-def _call(name: str, factory: Any, *arguments: Any, options: Mapping[str, Option]) -> nn.Module:
+class _NeedsMemory(Exception):
+    """A factory reads the values of its weights, which the meta device does not have."""
+
+
+def _call(name: str, factory: Callable[[], object], scratch: int | None = None) -> nn.Module:
+    """What `factory` makes, within the limits; whatever it raises becomes one sentence."""
     try:
-        module = factory(*arguments, **options)
-    except TypeError as error:
-        raise ValueError(f"{name} does not take these options ({error}); check --options.") from error
+        with limited(name, scratch):
+            module = factory()
+    except BeyondLimits:
+        raise
+    except Exception as error:  # a factory is code of others, which may raise anything
+        reason = first_line(error)
+        if scratch is not None and "meta" in reason.lower():
+            raise _NeedsMemory from error
+        if isinstance(error, ValueError) and name in ARCHITECTURES:
+            raise
+        if isinstance(error, TypeError):
+            raise ValueError(f"{name} does not take these options ({reason}); check --options.") from error
+        if isinstance(error, OSError):
+            raise ValueError(
+                f"{name} reads or downloads another file, which failed ({reason}); set that off with --options."
+            ) from error
+        raise ValueError(f"{name} cannot be built ({reason}); check --options, --inputs and --classes.") from error
     if not isinstance(module, nn.Module):
         raise ValueError(f"{name} returns a {type(module).__name__}, not a torch module; name a factory of networks.")
     return module
+
+
+def _factory(
+    architecture: str, inputs: InputSpec, classes: int, options: Mapping[str, Option] | None, allow_code: Collection[str]
+) -> Callable[[], object]:
+    """What builds the network, with its arguments. Raises `ValueError` for an unknown name, and options that are refused."""
+    options = dict(options or {})
+    if architecture in ARCHITECTURES:
+        check_options(architecture, options, ())
+        return partial(ARCHITECTURES[architecture], inputs.shape, classes, **options)
+    if architecture.startswith("timm:"):
+        return _timm_factory(architecture, inputs, classes, options)
+    if ":" in architecture:
+        factory = _import_factory(architecture, allow_code)
+        check_options(architecture, options, _LOADS)
+        return partial(factory, **{**_without_downloads(factory), **options})
+    raise ValueError(
+        f"No network is named {architecture!r}; pass one of {', '.join(ARCHITECTURES)}, timm:NAME, or package.module:factory."
+    )
 
 
 def _import_factory(architecture: str, allow_code: Collection[str]) -> Any:
@@ -76,8 +138,19 @@ def _import_factory(architecture: str, allow_code: Collection[str]) -> Any:
         )
     try:
         return getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{architecture!r} cannot be imported ({error}); check the name and what is installed.") from error
+    except Exception as error:  # an import runs code of others, which may raise anything
+        reason = first_line(error)
+        raise ValueError(f"{architecture!r} cannot be imported ({reason}); check the name and what is installed.") from error
+
+
+def _without_downloads(factory: Any) -> dict[str, Option]:
+    """The options by which `factory` downloads weights by default, as torchvision's segmenters do, set off."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # of some functions in C
+        return {}
+    loading = [each for each in parameters if each.name.startswith(_LOADS) and each.default is not each.empty]
+    return {each.name: False if isinstance(each.default, bool) else None for each in loading if each.default}
 
 
 def _timm() -> Any:
@@ -87,11 +160,9 @@ def _timm() -> Any:
         raise ValueError("timm is not installed; pip install 'datafree[vision]'.") from error
 
 
-def _build_timm(name: str, inputs: InputSpec, classes: int, options: Mapping[str, Option]) -> nn.Module:
-    timm = _timm()
+def _timm_factory(architecture: str, inputs: InputSpec, classes: int, options: Mapping[str, Option]) -> Callable[[], object]:
+    timm, name = _timm(), architecture.removeprefix("timm:")
     if not timm.is_model(name.split(".")[0]):  # a hub or folder name would download or read other files
         raise ValueError(f"timm has no network {name!r}; see timm.list_models().")
-    if loading := [key for key in options if key.startswith(_TIMM_LOADS)]:
-        raise ValueError(f"The option {loading[0]!r} makes timm read another file; pack the weights themselves instead.")
-    arguments = {"num_classes": classes, "in_chans": inputs.shape[0], **options}
-    return _call(f"timm:{name}", timm.create_model, name, options=arguments)
+    check_options(architecture, options, _TIMM_LOADS)
+    return partial(timm.create_model, name, **{"num_classes": classes, "in_chans": inputs.shape[0], **options})

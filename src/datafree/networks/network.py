@@ -1,6 +1,5 @@
 """Network files: weights as safetensors, with a card that describes the network."""
 
-import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from datafree.core.files import MAX_CARD, metadata_entry, opened_safetensors, replace_atomically
-from datafree.core.settings import Settings, explain
+from datafree.core.settings import Settings, explain, first_line
 from datafree.core.spec import InputSpec
 from datafree.networks.architectures import ARCHITECTURES
-from datafree.networks.build import Option, build
+from datafree.networks.build import build, is_real, outline
+from datafree.networks.limits import SCRATCH, Option
+from datafree.networks.outputs import TASKS
 from datafree.networks.weights import existing_file, parameters
 
 _LABEL = "datafree.card"
@@ -39,6 +40,19 @@ class Card(Settings):
     """Shape and scaling of one input."""
     history: tuple[dict[str, Option], ...] = Field((), max_length=100)
     """Events that produced the weights, oldest first."""
+
+    def check(self, logits: Tensor) -> None:
+        """Raise `ValueError` unless `logits` [B, classes, ...] are of this number of classes and this task."""
+        if logits.shape[1] != self.classes:
+            raise ValueError(
+                f"{self.architecture} returns {logits.shape[1]} classes, and its card says {self.classes}; pass --classes "
+                f"{logits.shape[1]} to `datafree pack`, or options by which it has as many."
+            )
+        if TASKS[logits.dim()] != self.task:
+            raise ValueError(
+                f"{self.architecture} returns {list(logits.shape[1:])} for an input, which is {TASKS[logits.dim()]}, and its "
+                f"card says {self.task}; make the file again with `datafree pack`."
+            )
 
 
 @dataclass(frozen=True)
@@ -117,15 +131,20 @@ def from_card(card: Card, state: dict[str, Tensor], path: str | Path, allow_code
 
     Raises `ValueError` if the network cannot be built or the weights do not fit it.
     """
-    # An architecture of this package is first built without storage: a card may ask for terabytes, and weights that do not
-    # fit are found before any memory is used.
-    built_in = card.architecture in ARCHITECTURES
-    with torch.device("meta") if built_in else contextlib.nullcontext():
-        module = build(card.architecture, card.inputs, card.classes, card.options, allow_code)
+    # First without memory: a card may ask for terabytes, and weights that do not fit are found before any is used.
+    weights = sum(value.untyped_storage().nbytes() for value in state.values())
+    what = (card.architecture, card.inputs, card.classes, card.options, allow_code)
+    module = outline(*what, scratch=max(SCRATCH, weights))
     _refuse_misfit(module, state, card.architecture, path)
-    module = module.to_empty(device="cpu") if built_in else module
+    if card.architecture in ARCHITECTURES:
+        module = module.to_empty(device="cpu")
+    elif not is_real(module):
+        module = build(*what)  # others' networks also hold tensors that are not in the file
     counters = {name: torch.zeros_like(value) for name, value in module.state_dict().items() if name.endswith(_UNUSED)}
-    module.load_state_dict(counters | state)
+    try:
+        module.load_state_dict(counters | state)
+    except (RuntimeError, TypeError, AttributeError, KeyError) as error:  # a network may read its weights in its own way
+        raise ValueError(f"{card.architecture} does not take the weights in {path}: {first_line(error)}.") from error
     return Network(module.eval(), card)
 
 
@@ -140,6 +159,11 @@ def _refuse_misfit(module: nn.Module, state: dict[str, Tensor], architecture: st
             for name in expected
             if name in state and state[name].shape != expected[name].shape
         ],
+        "of another type": [
+            f"{name} ({state[name].dtype} in the file, {expected[name].dtype} in the network)"
+            for name in expected
+            if name in state and _kind(state[name]) != _kind(expected[name])
+        ],
     }
     problems = [f"{len(names)} {kind}: {', '.join(names[:3])}" for kind, names in wrong.items() if names]
     if problems:
@@ -147,3 +171,8 @@ def _refuse_misfit(module: nn.Module, state: dict[str, Tensor], architecture: st
             f"The weights in {path} do not fit {architecture}: {'; '.join(problems)}. "
             "Check --arch, --classes and --inputs, or rename the keys as the network names them."
         )
+
+
+def _kind(value: Tensor) -> str:
+    """Types between which weights are converted as they are read: half precision becomes single precision."""
+    return "floating" if value.is_floating_point() else "complex" if value.is_complex() else "integer"

@@ -1,4 +1,4 @@
-"""The logits that a network returns, for an image or for each pixel; the class axis is dim 1."""
+"""What a network returns for an image or for each pixel: logits, or what can be taken for them; the class axis is dim 1."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -6,47 +6,75 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from datafree.core.modes import evaluating
+from datafree.core.modes import evaluating, frozen, keeping_random
 from datafree.core.settings import first_line
 from datafree.core.shortages import is_out_of_memory
 from datafree.core.spec import InputSpec
 
 TASKS = {2: "classification", 4: "segmentation"}  # by the number of dims of the logits: [B, classes], [B, classes, H, W]
 _LOGITS = ("out", "logits")  # key of the logits in an output that is a mapping: torchvision's, transformers'
+TELLING = 4  # images of noise, as many a hundred times as strong, and two flat ones, by which the kind of outputs is known
 
 
 def logits_of(output: object) -> object:
-    """The logits in an output that is a mapping (`{"out": ...}`), without auxiliary ones; any other output unchanged."""
+    """The logits in an output that is a mapping (`{"out": ...}`), without auxiliary ones; any other output unchanged.
+
+    Those of a convolutional head, [B, classes, 1, 1], become [B, classes].
+    """
     if isinstance(output, Mapping):
-        return next((output[name] for name in _LOGITS if name in output), output)
+        output = next((output[name] for name in _LOGITS if name in output), output)
+    if isinstance(output, Tensor) and output.dim() == 4 and output.shape[2:] == (1, 1):
+        return output.flatten(1)
     return output
 
 
 @contextmanager
 def logits_only(network: nn.Module) -> Iterator[None]:
-    """Inside, `network` returns only the logits of an output that is a mapping."""
+    """Inside, `network` returns only the logits, as `logits_of` finds them."""
     with network.register_forward_hook(lambda network, inputs, output: logits_of(output)):
         yield
+
+
+@contextmanager
+def explained(name: str, network: nn.Module, inputs: InputSpec) -> Iterator[None]:
+    """Inside, whatever a foreign network raises for `inputs` becomes `ValueError`: one sentence with `name`, and what to do."""
+    try:
+        yield
+    except Exception as error:  # a network is code of others, which may raise anything
+        if is_out_of_memory(error):
+            raise  # explained where all shortages are
+        types = {weight.dtype for weight in network.state_dict().values() if weight.is_floating_point()} - {torch.float32}
+        if types:
+            found = ", ".join(sorted(str(each).removeprefix("torch.") for each in types))
+            raise ValueError(
+                f"The {name} has {found} weights and refuses float32 inputs ({first_line(error)}); convert it with .float()."
+            ) from error
+        raise ValueError(
+            f"The {name} refuses inputs of {inputs}: {first_line(error)}. Pass the shape that it was made for, and a network "
+            "that takes one tensor."
+        ) from error
 
 
 def probe(name: str, network: nn.Module, inputs: InputSpec) -> Tensor:
     """Logits of `network` for two inputs of noise, [2, classes] or [2, classes, H, W]; its modes are restored.
 
-    Raises `ValueError`, with `name`, if the network fails on inputs of this shape or does not return logits.
+    Raises `ValueError`, with `name`, if the network fails on inputs of this shape or does not return logits of two classes or
+    more.
     """
-    try:
-        with torch.no_grad(), evaluating(network), logits_only(network):
-            logits = network(noise_for(network, inputs))
-    except (RuntimeError, ValueError, IndexError) as error:
-        if is_out_of_memory(error):
-            raise
-        reason = first_line(error)
-        raise ValueError(f"The {name} refuses inputs of {inputs}: {reason}. Pass the shape that it was made for.") from error
-    if not isinstance(logits, Tensor) or logits.dim() not in TASKS or len(logits) != 2:
-        seen = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    with explained(name, network, inputs), torch.no_grad(), evaluating(network), logits_only(network):
+        logits = network(noise_for(network, inputs))
+    if not isinstance(logits, Tensor) or logits.dim() not in TASKS or len(logits) != 2 or not logits.is_floating_point():
+        seen = type(logits).__name__
+        if isinstance(logits, Tensor):
+            seen = f"{logits.dtype} {list(logits.shape)}".removeprefix("torch.float32 ")
         raise ValueError(
             f"The {name} returns {seen} for two inputs, not [2, classes] or [2, classes, height, width]; "
             "give a network that returns logits."
+        )
+    if logits.shape[1] < 2:
+        raise ValueError(
+            f"The {name} returns {logits.shape[1]} logit for each input, as of a sigmoid that tells two classes apart; wrap it "
+            "so that it returns two: torch.cat([torch.zeros_like(z), z], 1)."
         )
     return logits
 
@@ -55,3 +83,64 @@ def noise_for(network: nn.Module, inputs: InputSpec) -> Tensor:
     """Two inputs of noise [2, C, H, W], the same in each call, on the device of the network's weights."""
     weight = next(network.parameters(), torch.empty(0))
     return torch.randn(2, *inputs.shape, generator=torch.Generator().manual_seed(0)).to(weight.device)
+
+
+def flattened(output: object) -> Tensor:
+    """Logits [N, classes], float32; those of pixels one row each."""
+    logits = logits_of(output)
+    assert isinstance(logits, Tensor)
+    return logits.float().movedim(1, -1).flatten(0, -2)
+
+
+def kind_of_outputs(network: nn.Module, inputs: InputSpec) -> str:
+    """What `network` returns, by the values for a few inputs: softmax and log-softmax carry the classes on another scale.
+
+    One of `logits`, `probabilities`, `log-probabilities`, `independent probabilities` (a sigmoid for each class) and
+    `constant`. Modes and global random numbers stay as they were.
+    """
+    device = noise_for(network, inputs).device
+    noise = torch.randn(TELLING, *inputs.shape, generator=torch.Generator().manual_seed(0)).to(device)
+    flat = torch.tensor([0.0, 1.0], device=device).view(2, 1, 1, 1).expand(2, *inputs.shape)
+    with keeping_random(device), evaluating(network), torch.no_grad():
+        answers = [flattened(network(x)) for x in (noise, inputs.to_network(flat), 100 * noise)]
+    return _kind(torch.cat(answers))
+
+
+def _kind(answers: Tensor) -> str:
+    """The kind of outputs [N, classes]."""
+    if answers.std(0).amax() <= 1e-6 * answers.abs().amax().clamp_min(1e-12):
+        return "constant"
+    if bool((answers >= 0).all()) and bool((answers <= 1 + 1e-3).all()):
+        sums = answers.sum(1)
+        return "probabilities" if torch.allclose(sums, torch.ones_like(sums), atol=1e-3) else "independent probabilities"
+    total = answers.logsumexp(1)
+    if bool((answers <= 0).all()) and torch.allclose(total, torch.zeros_like(total), atol=1e-3):
+        return "log-probabilities"
+    return "logits"
+
+
+def gradient_arrives(network: nn.Module, inputs: InputSpec) -> bool:
+    """Whether a gradient that is not zero reaches an input of noise; weights get none. Modes stay as they were.
+
+    Raises `ValueError` if the network fails, as `probe` does.
+    """
+    x = noise_for(network, inputs).requires_grad_()
+    with (
+        explained("network", network, inputs),
+        keeping_random(x.device),
+        torch.enable_grad(),
+        evaluating(network),
+        frozen(network),
+    ):
+        answer = flattened(network(x))
+        if not answer.requires_grad:
+            return False
+        (slope,) = torch.autograd.grad(answer.square().sum(), x, allow_unused=True)
+    return slope is not None and bool(slope.abs().amax() > 0)
+
+
+def trainable(network: nn.Module, inputs: InputSpec) -> bool:
+    """Whether the outputs of `network` depend on a weight that is not frozen. Raises `ValueError` if the network fails."""
+    x = noise_for(network, inputs)
+    with explained("student", network, inputs), keeping_random(x.device), torch.enable_grad(), evaluating(network):
+        return flattened(network(x)).requires_grad

@@ -9,23 +9,30 @@ from datafree.core.spec import InputSpec
 from datafree.networks.build import build
 from datafree.networks.network import Card, Network, load
 from datafree.networks.outputs import TASKS, probe
+from datafree.networks.weights import refuse_non_finite
 
 Source = nn.Module | Network | str | Path
 
 
-def as_network(source: Source, inputs: InputSpec | None = None, allow_code: Collection[str] = ()) -> Network:
-    """Any form of a network, with a card; `inputs`, if given, replaces those of the card.
+def as_network(
+    source: Source, inputs: InputSpec | None = None, allow_code: Collection[str] = (), role: str = "network"
+) -> Network:
+    """Any form of a network, with a card; `inputs`, if given, replaces those of the card, and `role` names it in errors.
 
-    Raises `ValueError` for a file that cannot be read, and for a plain module without `inputs`.
+    Raises `ValueError` for a file that cannot be read, a plain module without `inputs`, and a network that does not return what
+    its card says, or whose weights are not finite.
     """
     if isinstance(source, str | Path):
         source = load(source, allow_code)
     if isinstance(source, Network):
         card = source.card.model_copy(update={"inputs": inputs}) if inputs else source.card
+        refuse_non_finite(source.module, f"the {role}")
+        card.check(probe(role, source.module, card.inputs))
         return Network(source.module, card)
     if inputs is None:
         raise ValueError("A plain module has no input description; pass inputs=InputSpec(shape=..., mean=..., std=...).")
-    logits = probe("network", source, inputs)
+    refuse_non_finite(source, f"the {role}")
+    logits = probe(role, source, inputs)
     task = TASKS[logits.dim()]
     return Network(source, Card(architecture=_class_path(source), classes=logits.shape[1], task=task, inputs=inputs))
 

@@ -3,13 +3,24 @@
 import copy
 from functools import cached_property
 
+import torch
 from torch import Tensor, nn
 
 from datafree.core.modes import fastest_layout
 from datafree.core.runtime import Runtime
 from datafree.core.spec import InputSpec
 from datafree.networks.folding import fold_batch_norms
-from datafree.networks.outputs import logits_of, noise_for
+from datafree.networks.outputs import explained, kind_of_outputs, logits_of, noise_for, probe
+
+REFUSED = {
+    "constant": "gives every image the same outputs, so there is nothing to learn; check its weights",
+    "independent probabilities": "returns a probability for each class by itself, as of a sigmoid, which is for several labels "
+    "an image; give a network that returns one class's logits, or leave its last sigmoid out",
+}
+NOTES = {
+    "probabilities": "probabilities, whose logarithms serve as logits",
+    "log-probabilities": "log-probabilities, which serve as logits",
+}
 
 
 class Teacher(nn.Module):
@@ -18,7 +29,10 @@ class Teacher(nn.Module):
     `teacher(x)` returns logits [B, classes] or [B, classes, H, W] for x [B, C, H, W] in network units; the layers of
     `teacher.network` can be read during the call. `teacher.fast(x)` returns the same logits up to rounding, faster: its batch
     norms are folded into convolutions where possible, and it is compiled if the run uses torch.compile. In both, gradients
-    flow to x but not to the weights. The teacher is always in eval mode.
+    flow to x but not to the weights. The teacher is always in eval mode. `outputs` is the kind of the network's own outputs, as
+    `kind_of_outputs` names it; of probabilities the copy returns the logarithm, which are logits.
+
+    Raises `ValueError` if the network fails on such inputs.
     """
 
     def __init__(self, network: nn.Module, inputs: InputSpec, runtime: Runtime):
@@ -26,15 +40,30 @@ class Teacher(nn.Module):
         self.network = fastest_layout(copy.deepcopy(network).to(runtime.device)).requires_grad_(False)
         self.inputs, self.runtime = inputs, runtime
         self.eval()
+        probe("teacher", self.network, inputs)
+        with explained("teacher", self.network, inputs):
+            self.outputs = kind_of_outputs(self.network, inputs)
+        if self.outputs == "probabilities":
+            self.network.register_forward_hook(lambda network, inputs, output: _log(output))
+
+    def refuse_outputs(self) -> None:
+        """Raise `ValueError` for outputs from which no student can learn classes."""
+        if self.outputs in REFUSED:
+            raise ValueError(f"The teacher {REFUSED[self.outputs]}.")
+
+    @property
+    def note(self) -> str:
+        """What a person should know of its outputs; empty if they are logits."""
+        return NOTES.get(self.outputs, "")
 
     def forward(self, x: Tensor) -> Tensor:
         self.runtime.counters.teacher_queries += len(x)
-        return logits_of(self.network(x))  # type: ignore[return-value]
+        return _answer(self.network(x))
 
     def fast(self, x: Tensor, readable: bool = False) -> Tensor:
         """Logits for x from the folded network; with `readable` it is not compiled, so that layers of `folded` can be read."""
         self.runtime.counters.teacher_queries += len(x)
-        return logits_of((self.folded if readable else self._compiled)(x))  # type: ignore[return-value]
+        return _answer((self.folded if readable else self._compiled)(x))
 
     def fold(self) -> None:
         """Create `folded` now rather than at its first use: a layer that has a hook at that time is not folded."""
@@ -52,3 +81,17 @@ class Teacher(nn.Module):
     def train(self, mode: bool = True) -> "Teacher":
         super().train(False)
         return self
+
+
+def _answer(output: object) -> Tensor:
+    """The logits; those of a forward under `inference_mode` copied, since no loss may use them as they are."""
+    logits = logits_of(output)
+    assert isinstance(logits, Tensor)
+    return logits.clone() if logits.is_inference() else logits
+
+
+def _log(output: object) -> Tensor:
+    """The logarithm of probabilities, which is finite: those that round to 0 are taken for the least number above it."""
+    probabilities = logits_of(output)
+    assert isinstance(probabilities, Tensor)
+    return probabilities.float().clamp_min(torch.finfo(torch.float32).tiny).log()

@@ -39,8 +39,7 @@ def choose(problem: Problem, seconds: float | None = None) -> Choice:
     Raises `ValueError` where nothing can be done: a teacher whose outputs do not depend on its inputs.
     """
     health = examine(problem.teacher.network, problem.inputs)
-    if health.outputs == "constant":
-        raise ValueError("The teacher gives every image the same outputs, so there is nothing to learn; check its weights.")
+    problem.teacher.refuse_outputs()
     look = look_seconds(health)
     given = seconds or default_seconds(health)
     micro, memory = _micro_batch(problem, health)

@@ -12,6 +12,7 @@ from typing import Any
 from datafree.api.evaluate import evaluate
 from datafree.core.runtime import Runtime
 from datafree.data.sets import noise_set
+from datafree.engine.parts import parts_beside
 from datafree.engine.progress import print_line
 from datafree.engine.record import read_record
 from datafree.networks.network import load
@@ -62,7 +63,8 @@ def reproduce(
             )
     where = f"--device {device}"
     file = teacher or runs / "teacher.safetensors"
-    if not file.exists():
+    unfinished = teacher is None and parts_beside(file).exists()  # a kill came before teach had tidied up
+    if not file.exists() or unfinished:
         _run_command(
             f"teach {_quoted(train)} --arch {experiment.teacher} {experiment.teach} {where} --seed 0 --out {_quoted(file)}"
         )

@@ -17,7 +17,7 @@ def parts_of(file: Path, identity: Mapping[str, Any]) -> Iterator[RunDir]:
 
     Raises `ValueError` as `RunDir` does.
     """
-    with RunDir(_parts(file), identity) as run:
+    with RunDir(parts_beside(file), identity) as run:
         run.write({"status": "running"})
         yield run
         run.remove()
@@ -26,8 +26,8 @@ def parts_of(file: Path, identity: Mapping[str, Any]) -> Iterator[RunDir]:
 def remove_parts(file: Path, identity: Mapping[str, Any]) -> None:
     """Delete what a kill left beside the finished `file`, if it belongs to the work `identity` and no process is at it."""
     temporary_of(file).unlink(missing_ok=True)
-    if _parts(file).exists():
-        with contextlib.suppress(ValueError), RunDir(_parts(file), identity) as run:
+    if parts_beside(file).exists():
+        with contextlib.suppress(ValueError), RunDir(parts_beside(file), identity) as run:
             run.remove()
 
 
@@ -36,5 +36,6 @@ def digest(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def _parts(file: Path) -> Path:
+def parts_beside(file: Path) -> Path:
+    """The folder in which the work that makes `file` is kept until it is done."""
     return file.with_name(f"{file.name}.parts")

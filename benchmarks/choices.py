@@ -11,7 +11,9 @@ import csv
 import json
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +81,9 @@ def main() -> None:
     given.dev = True
     os.environ["OMP_NUM_THREADS"] = "1"
     prepare(given.case, given)
-    with ThreadPoolExecutor(given.jobs) as pool:
-        rows = list(pool.map(lambda name: row(name, given), CHOICES))
+    # Fresh processes, since CPU time is that of a process, and threads are counted when torch is imported.
+    with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        rows = list(pool.map(partial(row, given=given), CHOICES))
     result = {
         "task": f"{given.case} of benchmarks/grid.py, judged by held-out training images; one seed, short runs",
         "command": f"python benchmarks/choices.py --data FOLDER --case {given.case} --seconds {given.seconds}",

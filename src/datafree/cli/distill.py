@@ -75,7 +75,7 @@ def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Call
             seed: Seed of all random numbers.
             dry_run: Run every phase once at the smallest size, then stop.
             tensorboard: Also write TensorBoard event files to the run's folder.
-            budget: Wall time (90s, 20m, 1.5h) or images (50000images) to which the number of rounds is scaled.
+            budget: Wall time (90s, 20m, 1.5h), CPU time (15m-cpu) or images (50000images) to which the run is scaled.
             compile: Mode of torch.compile for the networks; it takes about a minute first, so it pays only on long runs.
             allow_code: Packages whose code may be imported and called to build the teacher.
         """

@@ -94,6 +94,6 @@ def _sentence(error: Exception) -> str:
 
     from datafree.core.settings import explain
 
-    # cyclopts wraps pydantic's error, which names the field.
-    cause = error if isinstance(error, ValidationError) else error.__cause__
+    # cyclopts wraps pydantic's error, which names the field; our own sentences about a file name both.
+    cause = error.__cause__ if isinstance(error, CycloptsError) else error
     return explain(cause) if isinstance(cause, ValidationError) else str(error)

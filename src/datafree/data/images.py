@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from datafree.core.runtime import available_bytes
 from datafree.core.settings import first_line
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
@@ -180,15 +181,15 @@ def list_images(folder: Path) -> list[Path]:
 def read_files(files: Sequence[Path], shape: tuple[int, int, int] | None = None) -> Tensor:
     """Image files as one uint8 tensor [N, C, H, W], resized to `shape` (C, H, W), or to the first image's shape.
 
-    Raises `ValueError` for a file that is not a readable image, and if the memory of this machine cannot hold all.
+    Raises `ValueError` for a file that is not a readable image, and if the free memory cannot hold all.
     """
     first = _read_pixels(files[0])
     shape = shape or (first.shape[0], first.shape[1], first.shape[2])
-    needed, there = len(files) * math.prod(shape), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    needed, there = len(files) * math.prod(shape), available_bytes(torch.device("cpu"))
     if needed > there:
         raise ValueError(
-            f"{len(files):,} images of {'x'.join(map(str, shape))} take {needed / 2**30:.1f} GiB, and this machine has "
-            f"{there / 2**30:.1f}; resize them, the first one at least, or name fewer."
+            f"{len(files):,} images of {'x'.join(map(str, shape))} take {needed / 2**30:.1f} GiB, and {there / 2**30:.1f} are "
+            "free; resize them, the first one at least, or name fewer."
         )
     pixels = torch.empty(len(files), *shape, dtype=torch.uint8)
     for i, path in enumerate(files):

@@ -9,6 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from datafree.core.settings import explain, first_line
+from datafree.core.shortages import is_out_of_memory
 
 MOST_BYTES = 2**24  # of a run.json
 DEEPEST = 32  # level of nesting in a run.json
@@ -94,7 +95,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     except (OSError, MemoryError):  # not the file is at fault
         raise
     except Exception as error:  # foreign bytes make torch's reader stumble in any way
-        if "allocate memory" in str(error):
+        if is_out_of_memory(error):
             raise
         raise ValueError(spoilt(file, error)) from error
     return dict(state)

@@ -66,6 +66,11 @@ class DDA(Method):
         """Whether the host's images depend on the student."""
         return self.host.adversarial
 
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether the host does."""
+        return self.host.needs_gradient
+
     def start(self, problem: Problem, runtime: Runtime) -> "DDASynthesizer":
         """Start the host and DDA.
 

@@ -1,0 +1,234 @@
+"""Networks and weights of others: each is served, or refused in one sentence that says what to do."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import INPUTS, TINY, network
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from datafree import DDA, Blend, Plan, Procedural, Recipe, Stored, distill, inspect, pack
+from datafree.cli import main
+from datafree.core.runtime import Runtime
+from datafree.networks.network import load
+from datafree.networks.teacher import Teacher
+
+PLAN = Plan(rounds=2, steps=1, batch=4, log_every=1, eval_every=0, grid_every=0, save_every=9)
+Make = Callable[[nn.Module], nn.Module]
+
+
+class Wrapped(nn.Module):
+    """A network whose outputs are changed by `change`."""
+
+    def __init__(self, inside: nn.Module, change: Callable[[Tensor], Any]):
+        super().__init__()
+        self.inside, self.change = inside, change
+
+    def forward(self, x: Tensor) -> Any:
+        return self.change(self.inside(x))
+
+
+class Unfit(nn.Module):
+    """A network of others that raises something in its forward, whatever that is."""
+
+    def __init__(self, error: BaseException):
+        super().__init__()
+        self.weight, self.error = nn.Parameter(torch.ones(1)), error
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise self.error
+
+
+class Two(nn.Module):
+    """A forward with two required arguments."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
+def taught_by(module: nn.Module, recipe: str | Recipe = "dfad-digits") -> None:
+    chosen = Recipe(Procedural(supply={"batch": 4, "candidates": 2}), PLAN, "test") if recipe == "procedural" else recipe
+    distill(module, TINY, inputs=INPUTS, recipe=chosen, quiet=True, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (Two(), "takes one tensor"),
+        (Unfit(AssertionError("wrong size 224")), "wrong size 224"),
+        (Unfit(KeyError("image")), "refuses inputs"),
+        (Unfit(ZeroDivisionError()), "ZeroDivisionError"),
+        (Wrapped(network(1).module, lambda z: z[:, :1]), "torch.cat"),
+        (Wrapped(network(1).module, lambda z: z[:, 0]), r"returns \[2\]"),
+        (Wrapped(network(1).module, torch.sigmoid), "a probability for each class by itself"),
+        (Wrapped(network(1).module, lambda z: 0 * z + 1), "the same outputs"),
+        (network(1).module.half(), r"\.float\(\)"),
+    ],
+    ids=["two", "assertion", "key", "division", "one-logit", "no-classes", "sigmoid", "constant", "half"],
+)
+def test_a_teacher_that_cannot_teach_is_refused_in_words(module: nn.Module, words: str) -> None:
+    with pytest.raises(ValueError, match=words) as caught:
+        taught_by(module)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("blocked", [lambda z: z.detach(), lambda z: z.round()])
+def test_a_teacher_without_gradient_serves_methods_that_need_none(blocked: Callable[[Tensor], Tensor]) -> None:
+    module = Wrapped(network(1).module, blocked)
+    with pytest.raises(ValueError, match="use procedural, or stored"):
+        taught_by(module)
+    taught_by(module, "procedural")
+
+
+def test_a_method_around_a_host_needs_what_the_host_needs(tmp_path: Path) -> None:
+    for host, needs in ((Stored(path=tmp_path), False), (Procedural(), False), (DDA().host, True)):
+        assert DDA(host=host).needs_gradient == Blend(host=host).needs_gradient == host.needs_gradient == needs
+
+
+@pytest.mark.parametrize("kind", ["probabilities", "log-probabilities", "logits", "map"])
+def test_other_outputs_are_the_same_teacher(kind: str) -> None:
+    plain, x = network(1).module, torch.randn(5, *INPUTS.shape)
+    changes: dict[str, Callable[[Tensor], Tensor]] = {
+        "probabilities": lambda z: z.softmax(1),
+        "log-probabilities": lambda z: z.log_softmax(1),
+        "logits": lambda z: z,
+        "map": lambda z: z[:, :, None, None],  # of a convolutional head
+    }
+    teacher = Teacher(Wrapped(plain, changes[kind]), INPUTS, Runtime("cpu"))
+    assert teacher.outputs == ("logits" if kind == "map" else kind)
+    for answer in (teacher(x), teacher.fast(x)):
+        assert answer.shape == (5, 10)
+        assert torch.allclose(answer.log_softmax(1), plain(x).log_softmax(1), atol=1e-5)
+
+
+def test_weights_that_are_not_finite_are_named_by_every_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = network(1)
+    with torch.no_grad():
+        broken.module.conv1.weight[0, 0, 0, 0] = torch.inf
+    file, state = tmp_path / "teacher.safetensors", tmp_path / "weights.pt"
+    broken.save(file)
+    torch.save(broken.module.state_dict(), state)
+    np.savez(tmp_path / "data.npz", images=np.zeros((4, 8, 8), np.uint8), labels=np.arange(4))
+    assert "conv1.weight first" in inspect(file)["broken"]
+    for line in (
+        f"distill {file} --student {TINY} --recipe dfad-digits --out {tmp_path / 'run'}",
+        f"evaluate {file} --data {tmp_path / 'data.npz'}",
+        f"pack {state} --arch {TINY} --inputs 1x8x8 --classes 10 --out {tmp_path / 'packed'}",
+    ):
+        assert main(line.split()) == 1, line
+        assert "NaN or infinity" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "packed").exists()
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_weights_that_are_no_plain_numbers_and_files_that_are_none_are_refused(tmp_path: Path) -> None:
+    state = dict(network(1).module.state_dict())
+    name, first = next((name, value) for name, value in state.items() if value.is_floating_point())
+    odd: dict[str, Any] = {
+        "quantised": torch.quantize_per_tensor(first, 0.1, 0, torch.qint8),
+        "sparse": first.to_sparse(),
+        "without its numbers": first.to("meta"),
+    }
+    for what, value in odd.items():
+        torch.save(state | {name: value}, tmp_path / "weights.pt")
+        with pytest.raises(ValueError, match=f"{what}|not a weights file"):
+            pack(tmp_path / "weights.pt", TINY, INPUTS, 10)
+    torch.save(state | {3: first}, tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match="no text"):
+        pack(tmp_path / "weights.pt", TINY, INPUTS, 10)
+
+
+def test_pack_checks_the_number_of_classes_of_a_factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shop_of_mine.py").write_text(
+        "from torch import nn\ndef make(**options):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    torch.save({"1.weight": torch.randn(10, 64), "1.bias": torch.randn(10)}, tmp_path / "weights.pt")
+    assert pack(tmp_path / "weights.pt", "shop_of_mine:make", INPUTS, 10, allow_code=["shop_of_mine"]).card.classes == 10
+    with pytest.raises(ValueError, match=r"returns 10 classes, and its card says 7"):
+        pack(tmp_path / "weights.pt", "shop_of_mine:make", INPUTS, 7, allow_code=["shop_of_mine"])
+
+
+def one_sentence(read: Callable[[], object]) -> str | None:
+    """What `read` says where it refuses; None if it does not. Anything but one `ValueError` of one line fails."""
+    try:
+        read()
+    except ValueError as error:
+        said = str(error)
+    else:
+        return None
+    assert "\n" not in said
+    return said
+
+
+def carded(tmp_path: Path, **changes: Any) -> Path:
+    """A file of a network whose card says something else."""
+    good = network(1)
+    card = json.loads(good.card.model_dump_json()) | changes
+    file = tmp_path / "network.safetensors"
+    save_file(dict(good.module.state_dict()), file, metadata={"datafree.card": json.dumps(card)})
+    return file
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "wide": {"width": 10**9},
+    "flat": {"width": 0},
+    "negative": {"width": -1},
+    "infinite": {"width": 1e400},
+    "word": {"width": "many"},
+    "unknown": {"plan": 5},
+    "elsewhere": {"device": "cuda"},
+    "file": {"pretrained": True},
+}
+
+
+@pytest.mark.parametrize("architecture", [TINY, "wrn-16-1", "resnet20", "timm:resnet18", "timm:vit_tiny_patch16_224"])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_no_option_of_a_card_ends_otherwise_than_in_a_sentence(
+    architecture: str, options: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("timm", reason="timm builds some of these networks")
+    assert main(["inspect", str(carded(tmp_path, architecture=architecture, options=options))]) == 1
+    assert capsys.readouterr().err.count("\n") <= 2  # what is loading, and the sentence
+
+
+@pytest.mark.parametrize("name", ["timm:resnet18.nosuchtag", "timm:vit_tiny_patch16_224.", "timm:hf-hub:a/b", "nothing"])
+def test_a_name_that_is_none_is_refused(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("timm", reason="timm has names of its own")
+    with pytest.raises(ValueError, match=r"no network|named|do not fit|cannot be built"):
+        load(carded(tmp_path, architecture=name))
+
+
+@pytest.mark.parametrize("shape", [[1, 30000, 30000], [3, 0, 8], [1, 8], [1, 65536, 65536]])
+def test_no_shape_of_a_card_takes_the_memory(shape: list[int], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"card|values"):
+        load(carded(tmp_path, inputs={"shape": shape}))
+
+
+@given(data=st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=10_000, database=None)
+def test_any_bytes_of_a_header_end_in_a_sentence(data: st.DataObject, tmp_path: Path) -> None:
+    """Offsets that are text, lists or null, types that are none, a header that is cut or longer than it says."""
+    file = tmp_path / "network.safetensors"
+    network(1).save(file)
+    content = file.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    name = data.draw(st.sampled_from(sorted(header)))
+    strange = st.one_of(st.none(), st.text(max_size=5), st.integers(-(2**70), 2**70), st.lists(st.none(), max_size=3))
+    if data.draw(st.booleans()) and name != "__metadata__":
+        header[name][data.draw(st.sampled_from(["dtype", "shape", "data_offsets"]))] = data.draw(strange)
+    else:
+        header[name] = data.draw(strange)
+    written = json.dumps(header).encode()
+    length = data.draw(st.sampled_from([len(written), len(written) - 1, 0, 2**63 - 1]))
+    file.write_bytes(length.to_bytes(8, "little") + written + content[8 + size :])
+    said = one_sentence(lambda: load(file))
+    assert said is None or str(file) in said

@@ -90,7 +90,7 @@ def main() -> None:
         "machine": Runtime("cpu").machine(),
         "versions": record.versions(),
         "seed": given.seed,
-        "choices": rows,
+        "auto_choices": rows,
     }
     out = Path(__file__).parent / "results" / f"choices-{given.case}.json"
     write_text(out, json.dumps(result, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""The table of the grid: each method on each case at equal budgets."""
+"""The tables of `auto`: each method on each case at equal budgets, and what each of its choices brings."""
 
 import statistics
 from typing import Any
@@ -34,6 +34,30 @@ def grid_table(results: list[dict[str, Any]]) -> str:
             ]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def auto_choices_table(results: list[dict[str, Any]]) -> str:
+    """One row for each change of what `auto` does, in the order of the last student; the file's command below."""
+    tables = []
+    for result in results:
+        rows = result["auto_choices"]
+        own = rows[0]["last"]
+        lines = [
+            "| what is changed | last student | against auto's own | second half of the run | student steps | images "
+            "| CPU seconds |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for row in sorted(rows, key=lambda row: -row["last"]):
+            cells = [
+                row["choice"],
+                f"**{row['last']:.2f}**",
+                f"{row['last'] - own:+.2f}" if row is not rows[0] else "",
+                f"{row['second_half_mean']:.2f}",
+                *(f"{row[name]:,.0f}" for name in ("student_steps", "images", "cpu_s")),
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+        tables.append("\n".join(lines) + f"\n\n`{result['command']}`")
+    return "\n\n".join(tables)
 
 
 def _of(rows: list[dict[str, Any]], case: str, method: str) -> list[dict[str, Any]]:

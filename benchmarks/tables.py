@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from grid_table import grid_table
+from grid_table import auto_choices_table, grid_table
 
 from datafree.recipes.experiments import EXPERIMENTS
 
@@ -212,7 +212,10 @@ def written() -> dict[Path, str]:
             "speed": speed_tables(having("cases")),
             "scaling": scaling_sentences(having("scaling")),
         },
-        ROOT / "docs" / "auto.md": {"grid": grid_table(having("rows"))},
+        ROOT / "docs" / "auto.md": {
+            "grid": grid_table(having("rows")),
+            "auto-choices": auto_choices_table(having("auto_choices")),
+        },
         ROOT / "docs" / "methods" / "sttss.md": {"choices": choices_table(having("choices"))},
         ROOT / "docs" / "methods" / "dda.md": {
             "comparison": comparison_table(having("comparison")),

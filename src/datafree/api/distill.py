@@ -16,10 +16,11 @@ from datafree.core.settings import first_line
 from datafree.core.spec import InputSpec
 from datafree.data.labelled import Labelled, labelled_for
 from datafree.engine.budget import Budget, fit_to_budget, parse_budget
-from datafree.engine.folder import PAGE, STUDENT, RunDir, chosen_before
+from datafree.engine.folder import RunDir
 from datafree.engine.method import Problem
 from datafree.engine.progress import print_line
 from datafree.engine.recipe import Recipe
+from datafree.engine.record import PAGE, STUDENT, chosen_before
 from datafree.networks.network import Network
 from datafree.networks.outputs import logits_only
 from datafree.networks.sources import Source, as_network, student_for

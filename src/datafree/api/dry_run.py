@@ -6,9 +6,9 @@ from datafree.api.distill import AUTO, distill
 from datafree.core.distributed import launch_rank
 from datafree.core.files import path_or_temporary, sha256
 from datafree.core.runtime import Runtime
-from datafree.engine.folder import STUDENT
 from datafree.engine.method import Problem
 from datafree.engine.recipe import Recipe
+from datafree.engine.record import STUDENT
 from datafree.networks.sources import Source, as_network, student_for
 from datafree.networks.teacher import Teacher
 from datafree.recipes.auto import choose

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from datafree.core.distributed import is_main
 from datafree.data.labelled import Labelled
 from datafree.engine import loop
-from datafree.engine.folder import STUDENT, RunDir
+from datafree.engine.folder import RunDir
 from datafree.engine.method import Problem
 from datafree.engine.recipe import Recipe
+from datafree.engine.record import STUDENT
 from datafree.networks.network import Card, Network
 from datafree.networks.weights import fingerprint, parameters
 from datafree.reports import record

@@ -12,11 +12,10 @@ from datafree.cli.arguments import EvalData, Packages, flag_value, preset
 from datafree.core.distributed import launch_rank
 from datafree.core.runtime import Compile, Precision
 from datafree.core.terminal import printable, show
-from datafree.engine.folder import FORMAT, flatten, is_finished
 from datafree.engine.method import Method
 from datafree.engine.plan import Plan
 from datafree.engine.recipe import Recipe
-from datafree.engine.record import read_record
+from datafree.engine.record import FORMAT, flatten, is_finished, read_record
 from datafree.recipes import find_recipe, recipe_from
 from datafree.reports.record import outcome
 

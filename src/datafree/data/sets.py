@@ -14,10 +14,10 @@ from torch import Tensor
 from datafree.core.files import MAX_CARD, metadata_entry, opened_safetensors, replace_atomically
 from datafree.core.settings import Settings, explain
 from datafree.core.spec import InputSpec
+from datafree.data.set_checks import COLUMNS, layout, mismatch
 
 _LABEL = "datafree.set"
 MOST_SHARDS = 99_999  # a shard's number has five digits in its name
-CHUNK = 2**24  # numbers that are checked together when a set is opened, so that a large set takes little memory
 
 
 class SetCard(Settings):
@@ -169,73 +169,23 @@ def read_files_of(card: SetCard, files: list[Path]) -> TransferSet:
     """The images of `files`, which need no card of their own, as parts of one set. Raises `ValueError` as `read_set` does."""
     parts = [_read_tensors(file, card) for file in files]
     for file, part in zip(files[1:], parts[1:], strict=True):
-        first, here = _layout(parts[0]), _layout(part)
+        first, here = layout(parts[0]), layout(part)
         if first != here:
             raise ValueError(
                 f"{file.name} holds {', '.join(here)} and {files[0].name} {', '.join(first)}, which are no shards of one set; "
                 "make them with the same settings."
             )
-    columns = {name: tuple(part[name] for part in parts if name in part) for name in _RANKS}
+    columns = {name: tuple(part[name] for part in parts if name in part) for name in COLUMNS}
     return TransferSet(card, **columns, path=files[0])
-
-
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # of targets and logits
-_RANKS = {"pixels": (4,), "targets": (2,), "logits": (2, 4)}  # dimensions of each tensor of a shard
 
 
 def _read_tensors(path: Path, card: SetCard) -> dict[str, Tensor]:
     """The tensors of one shard, which fit each other and `card`. Raises `ValueError` if they do not."""
     with opened_safetensors(path) as (_, read):
-        tensors = {name: value for name, value in read().items() if name in _RANKS}
-    if wrong := _mismatch(tensors, card):
+        tensors = {name: value for name, value in read().items() if name in COLUMNS}
+    if wrong := mismatch(tensors, card.inputs, card.made):
         raise ValueError(f"{path} is not a transfer set: {wrong}; make it again.")
     return tensors
-
-
-def _mismatch(tensors: Mapping[str, Tensor], card: SetCard) -> str | None:
-    """What is wrong with the tensors of a shard, or None."""
-    pixels = tensors.get("pixels")
-    if pixels is None or pixels.dim() != 4 or pixels.dtype not in (torch.uint8, torch.float16):
-        seen = "none" if pixels is None else _described(pixels)
-        return f"pixels are {seen}, not uint8 or float16 [N, C, H, W]"
-    if not len(pixels) or tuple(pixels.shape[1:]) != card.inputs.shape:
-        return f"it holds {len(pixels)} images of {'x'.join(map(str, pixels.shape[1:]))}, and its card says {card.inputs}"
-    for name, value in tensors.items():
-        if value.dim() not in _RANKS[name] or (name != "pixels" and value.dtype not in _FLOATS):
-            return f"{name} are {_described(value)}, not float16 or float32 [N, classes]"
-        if len(value) != len(pixels):
-            return f"its tensors differ in length (pixels {len(pixels)}, {name} {len(value)})"
-    classes = {name: value.shape[1] for name, value in tensors.items() if name != "pixels"}
-    if len({*classes.values()}) > 1 or min(classes.values(), default=2) < 2:
-        return f"its classes are {', '.join(f'{count} in the {name}' for name, count in classes.items())}"
-    kind = card.made.get("pixels", _type(pixels))
-    if kind != _type(pixels) or (card.made.get("logits") is True) > ("logits" in tensors):
-        return f"its card says that it holds {kind} pixels{' and logits' if card.made.get('logits') is True else ''}"
-    return _bad_numbers(tensors)
-
-
-def _bad_numbers(tensors: Mapping[str, Tensor]) -> str | None:
-    """Which tensor holds numbers that it cannot hold, or None."""
-    for name, value in tensors.items():
-        rows = value.flatten(1).split(max(1, CHUNK * len(value) // max(1, value.numel()))) if value.is_floating_point() else ()
-        if name == "targets" and not all(((part >= 0) & (part <= 1.001)).all() for part in rows):
-            return "some of its targets are no probabilities"
-        if not all(part.isfinite().all() for part in rows):
-            return f"some of its {name} are not finite"
-    return None
-
-
-def _layout(part: Mapping[str, Tensor]) -> list[str]:
-    """Names, types and shapes of the tensors of a shard, without their lengths."""
-    return [f"{name} {_type(part[name])} {list(part[name].shape[1:])}" for name in _RANKS if name in part]
-
-
-def _described(value: Tensor) -> str:
-    return f"{_type(value)} {list(value.shape)}"
-
-
-def _type(value: Tensor) -> str:
-    return str(value.dtype).removeprefix("torch.")
 
 
 def _common_name(path: Path) -> Path:  # set.safetensors for set-00003-of-00016.safetensors

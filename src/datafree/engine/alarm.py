@@ -1,4 +1,4 @@
-"""Reports during a run, on the screen and once each, that the student diverges, or that it or its images have collapsed."""
+"""Reports during a run that the student diverges, or that it or its images have collapsed; a number not finite ends the run."""
 
 import math
 import time
@@ -88,6 +88,16 @@ class Alarm:
         if what not in self._raised:
             self._raised.add(what)
             self.say(sentence)
+
+
+def refuse_non_finite(values: Mapping[str, float], round_: int) -> None:
+    """Raise `FloatingPointError` if one of `values` is NaN or infinite."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"The {name} became {value} by round {round_}; lower --plan.lr or the method's learning rate, or use "
+                "--precision fp32. The last good checkpoint is kept."
+            )
 
 
 def _percent(share: Tensor) -> str:

@@ -14,7 +14,7 @@ import torch
 
 from datafree.core.distributed import broadcast, is_main
 from datafree.core.runtime import Runtime
-from datafree.engine.folder import RunDir, earlier_plan
+from datafree.engine.folder import RunDir
 from datafree.engine.log import seconds_of
 from datafree.engine.loop import Job, run
 from datafree.engine.method import Problem
@@ -22,6 +22,7 @@ from datafree.engine.plan import Plan
 from datafree.engine.preparation import PREPARATION
 from datafree.engine.progress import print_line
 from datafree.engine.recipe import Recipe
+from datafree.engine.record import earlier_plan
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 ROUNDS = 2  # measured rounds of each kind; the first is left out, since it includes the start

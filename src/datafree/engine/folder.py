@@ -1,7 +1,6 @@
 """A run's folder: the run that it belongs to, its record and its checkpoints."""
 
 import json
-import math
 import shutil
 import time
 from collections.abc import Mapping
@@ -15,42 +14,10 @@ from datafree.core.distributed import barrier, is_main, rank
 from datafree.core.files import is_temporary, remove_leftovers, replace_atomically, write_text
 from datafree.core.state import Stateful, load_checked
 from datafree.engine.progress import print_line
-from datafree.engine.record import read_checkpoint, read_record, spoilt
+from datafree.engine.record import FORMAT, flatten, is_finished, read_checkpoint, read_record, spoilt
 
-FORMAT = 2  # of run.json; format 1 had other names of settings
-STUDENT = "student.safetensors"  # file of the finished student
-PAGE = "report.html"
-EVALUATION = "evaluation.png"  # in images/: real images with both networks' masks, for segmentation
-JUDGED = EVALUATION  # the name that reports/page.py imports
 SAVE_EVERY = 60.0  # most time between two checkpoints of work that saves by the clock, seconds
 SAVE_COST = 20  # such work may save as soon as this many times the duration of the last save has passed
-
-
-def is_finished(path: Path) -> bool:
-    """Whether the folder `path` holds a finished run."""
-    try:
-        record = read_record(path / "run.json")
-        return record["status"] == "finished" and (path / STUDENT).exists()
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def earlier_plan(path: Path, budget: str) -> dict[str, Any] | None:
-    """The plan of the run in the folder `path` if it was started with this budget, else None."""
-    try:
-        record = read_record(path / "run.json")
-        return dict(record["identity"]["plan"]) if record["budget"] == budget else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def chosen_before(path: Path) -> dict[str, Any] | None:
-    """The record of the run in `path`, if its recipe was chosen by itself."""
-    try:
-        record: dict[str, Any] = read_record(path / "run.json")
-        return record if record["auto"] and record["budget"] and record["identity"] else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 class RunDir:
@@ -253,21 +220,3 @@ def _rounding() -> dict[str, str]:
         "torch": str(torch.__version__),
         "instructions": torch.backends.cpu.get_cpu_capability(),
     }
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one dict, with keys joined by dots."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-def refuse_non_finite(values: Mapping[str, float], round_: int) -> None:
-    """Raise `FloatingPointError` if one of `values` is NaN or infinite."""
-    for name, value in values.items():
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"The {name} became {value} by round {round_}; lower --plan.lr or the method's learning rate, or use "
-                "--precision fp32. The last good checkpoint is kept."
-            )

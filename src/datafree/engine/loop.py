@@ -14,8 +14,8 @@ from datafree.core.runtime import Runtime
 from datafree.core.state import Stateful
 from datafree.data.drawing import save_grid, save_picture
 from datafree.data.pool import Batch, Pool
-from datafree.engine.alarm import Alarm
-from datafree.engine.folder import RunDir, refuse_non_finite
+from datafree.engine.alarm import Alarm, refuse_non_finite
+from datafree.engine.folder import RunDir
 from datafree.engine.guard import Watch
 from datafree.engine.interrupts import Interrupted, stoppable
 from datafree.engine.log import RunLog

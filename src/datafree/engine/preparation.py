@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from datafree.core.distributed import any_rank
 from datafree.core.runtime import Runtime
 from datafree.core.state import Stateful
-from datafree.engine.folder import RunDir, refuse_non_finite
+from datafree.engine.alarm import refuse_non_finite
+from datafree.engine.folder import RunDir
 from datafree.engine.interrupts import Interrupted, stoppable
 from datafree.engine.log import RunLog
 from datafree.engine.method import Synthesizer

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from datafree.core.settings import explain, first_line
 from datafree.core.shortages import is_out_of_memory
 
+FORMAT = 2  # of run.json; format 1 had other names of settings
+STUDENT = "student.safetensors"  # file of the finished student
+PAGE = "report.html"
+EVALUATION = "evaluation.png"  # in images/: real images with both networks' masks, for segmentation
+JUDGED = EVALUATION  # the name that reports/page.py imports
 MOST_BYTES = 2**24  # of a run.json
 DEEPEST = 32  # level of nesting in a run.json
 
@@ -71,6 +77,41 @@ def read_record(file: Path) -> dict[str, Any]:
         raise ValueError(f"{file} is not the record of a run ({first_line(error)}); name a new folder.") from error
     assert isinstance(record, dict)
     return record
+
+
+def is_finished(path: Path) -> bool:
+    """Whether the folder `path` holds a finished run."""
+    try:
+        record = read_record(path / "run.json")
+        return record["status"] == "finished" and (path / STUDENT).exists()
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def earlier_plan(path: Path, budget: str) -> dict[str, Any] | None:
+    """The plan of the run in the folder `path` if it was started with this budget, else None."""
+    try:
+        record = read_record(path / "run.json")
+        return dict(record["identity"]["plan"]) if record["budget"] == budget else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def chosen_before(path: Path) -> dict[str, Any] | None:
+    """The record of the run in `path`, if its recipe was chosen by itself."""
+    try:
+        record: dict[str, Any] = read_record(path / "run.json")
+        return record if record["auto"] and record["budget"] and record["identity"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one dict, with keys joined by dots."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:

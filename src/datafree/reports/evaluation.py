@@ -6,9 +6,10 @@ from torch import nn
 
 from datafree.data.drawing import save_grid
 from datafree.data.labelled import Labelled
-from datafree.engine.folder import EVALUATION, RunDir
+from datafree.engine.folder import RunDir
 from datafree.engine.log import RunLog
 from datafree.engine.method import Problem
+from datafree.engine.record import EVALUATION
 from datafree.reports.metrics import Score, predictions, score
 from datafree.reports.pictures import evaluation_sheet
 

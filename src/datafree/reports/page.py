@@ -12,9 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from datafree.core.files import write_text
 from datafree.core.settings import first_line
-from datafree.engine.folder import JUDGED, PAGE, flatten
 from datafree.engine.preparation import PREPARATION
-from datafree.engine.record import read_record
+from datafree.engine.record import JUDGED, PAGE, flatten, read_record
 from datafree.reports.charts import curves
 from datafree.reports.labels import label, number
 

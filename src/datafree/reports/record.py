@@ -9,8 +9,7 @@ from typing import Any
 
 from datafree.core.settings import first_line
 from datafree.data.labelled import Labelled
-from datafree.engine.folder import PAGE, STUDENT
-from datafree.engine.record import read_record
+from datafree.engine.record import PAGE, STUDENT, read_record
 
 
 def versions() -> dict[str, str]:

@@ -96,3 +96,25 @@ def test_inspect_says_what_auto_would_do(tmp_path: Path, taught: Network) -> Non
 
 def test_what_auto_picks_watches_for_a_collapse(taught: Network) -> None:
     assert choice(taught, seconds=3600).recipe.plan.guard.every
+
+
+@pytest.mark.parametrize(
+    ("architecture", "optimizer", "clipped"),
+    [
+        ("resnet8-half", "sgd", False),
+        ("resnet8-gn-half", "sgd", False),
+        ("vit-mini-half", "adam", False),
+        ("vgg8-plain-half", "sgd", True),
+    ],
+)
+def test_the_optimizer_follows_the_student(architecture: str, optimizer: str, clipped: bool) -> None:
+    inputs = InputSpec(shape=(1, 32, 32))
+    plan = choice(network(1, "lenet5", inputs), network(2, architecture, inputs).module, seconds=60).recipe.plan
+    assert (plan.optimizer, plan.clip > 0) == (optimizer, clipped)
+
+
+def test_the_average_is_as_short_as_the_run() -> None:
+    inputs = InputSpec(shape=(1, 32, 32))
+    teacher, student = network(1, "lenet5", inputs), network(2, "lenet5-half", inputs).module
+    decays = [choice(teacher, student, seconds).recipe.plan.ema_decay for seconds in (0.01, 3, 3600)]
+    assert decays[0] < decays[1] < decays[2] == 0.999

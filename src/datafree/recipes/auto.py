@@ -1,6 +1,10 @@
 """The default: looks at the teacher, the student, the memory and the time, and picks a method, its sizes and a schedule."""
 
 from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from datafree.core.modes import evaluating
 from datafree.core.runtime import available_bytes
@@ -13,6 +17,7 @@ from datafree.networks.health import Health, examine
 from datafree.networks.outputs import noise_for
 from datafree.recipes.dfad import DFAD_RECIPES
 from datafree.recipes.fast import FAST_RECIPES
+from datafree.recipes.plans import ADAM
 from datafree.recipes.procedural import PROCEDURAL_RECIPES
 
 LOOKS = 1_000_000  # images that a student sees in the time that is planned where none is given
@@ -22,6 +27,8 @@ PASSES = 1  # of the teacher, forward and backward, that a look costs about as m
 FEW = 20_000  # looks for which images that cost steps of their own are not worth it
 LARGE = 64  # pixels a side beyond which a generator that doubles twice would be mostly its first layer
 ROUNDS = 300  # at least, that a run should have
+CLIP = 5.0  # largest norm of the gradient of a student without norms
+AVERAGED = 0.1  # longest average of the student's weights, share of the run: a longer one holds weights of long ago
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ def choose(problem: Problem, seconds: float | None = None) -> Choice:
     given = seconds or default_seconds(health)
     micro, memory = _micro_batch(problem, health)
     base, why = pick(problem.task, problem.inputs, health, given / look)
-    plan = _sized(base.plan, given / look, micro)
+    plan = _sized(base.plan, given / look, micro).replaced(**_optimizer(problem.student))
     size = f"batches of {plan.batch}" + (f" in parts of {plan.micro_batch}" if plan.micro_batch else "")
     reasons = (
         why,
@@ -104,10 +111,21 @@ def _sized(plan: Plan, looks: float, micro: int) -> Plan:
         steps=max(1, per_round // batch),
         images_per_round=images if plan.images_per_round else 0,
         micro_batch=micro if micro < batch else 0,
+        ema_decay=min(plan.ema_decay, max(0.0, 1 - plan.batch / (AVERAGED * looks))),
         eval_every=10,
         guard={"every": 5},
         log_every=1 if plan.rounds < 500 else plan.log_every,
     )
+
+
+def _optimizer(student: nn.Module) -> dict[str, Any]:
+    """Changes of the plan for a student that gradient descent with momentum may not train at the recipe's rate: Adam for one
+    with layer norms or attention, as transformers have; clipped gradients for one without any norm, which may diverge.
+    """
+    layers = list(student.modules())
+    if any(isinstance(layer, nn.LayerNorm | nn.MultiheadAttention) for layer in layers):
+        return ADAM | {"lr": 1e-3}
+    return {} if any(isinstance(layer, _NormBase | nn.GroupNorm) for layer in layers) else {"clip": CLIP}
 
 
 def _micro_batch(problem: Problem, health: Health) -> tuple[int, int]:

@@ -296,25 +296,33 @@ def killed(task: tuple[str, str, Path, int, int, int]) -> Found:
 @contextlib.contextmanager
 def inputs(only: Iterable[str] = LINES) -> Iterator[Path]:
     """A folder with the data, teachers, set and weights that the lines `only` read."""
-    with tempfile.TemporaryDirectory() as scratch:
-        ground = Ground(Path(scratch), Path(scratch).resolve() / "inputs")
-        ground.folder.mkdir()
-        before = Path.cwd()
-        os.chdir(ground.folder)
-        try:
-            data()
-        finally:
-            os.chdir(before)
-        for split in ("train", "test"):
-            shutil.copy(ground.folder / "digits.npz", ground.folder / f"tiny_{split}.npz")
-        read = " ".join(lines(only).values())
-        for name, file in (("teach", BN), ("teach-plain", PLAIN), ("teach-segmenter", SEGMENTER)):
-            if file in (BN, *read.split()):
-                assert ground.run(f"{RUNS[name]} --device cpu")[0] == 0, ground.said()
-        line = f"synthesize {BN} --recipe dafl-mnist-light --n 12 --batch 4 --out {SET} --device cpu"
-        assert ground.run(line)[0] == 0, ground.said()
-        torch.save(load(ground.folder / BN).module.state_dict(), ground.folder / WEIGHTS)
-        yield ground.folder
+    with tempfile.TemporaryDirectory() as scratch, _forkserver().Pool(1) as pool:
+        folder = Path(scratch).resolve() / "inputs"
+        pool.apply(_make, (folder, list(only)))  # in a process without threads, since it forks
+        yield folder
+
+
+def _make(folder: Path, only: list[str]) -> None:
+    ground = Ground(folder.parent, folder)
+    folder.mkdir()
+    os.chdir(folder)
+    data()
+    for split in ("train", "test"):
+        shutil.copy(folder / "digits.npz", folder / f"tiny_{split}.npz")
+    read = " ".join(lines(only).values())
+    for name, file in (("teach", BN), ("teach-plain", PLAIN), ("teach-segmenter", SEGMENTER)):
+        if file in (BN, *read.split()):
+            assert ground.run(f"{RUNS[name]} --device cpu")[0] == 0, ground.said()
+    line = f"synthesize {BN} --recipe dafl-mnist-light --n 12 --batch 4 --out {SET} --device cpu"
+    assert ground.run(line)[0] == 0, ground.said()
+    torch.save(load(folder / BN).module.state_dict(), folder / WEIGHTS)
+
+
+def _forkserver() -> BaseContext:
+    """Starts processes that have loaded torch and started no thread."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["reliability_kills", "torch._dynamo", "datafree.cli.distill", "datafree.cli.synthesize"])
+    return context
 
 
 def tried(tasks: list[tuple[str, str, Path, int, int, int]], processes: int, context: BaseContext) -> Found:
@@ -332,12 +340,10 @@ def kills(random: int, jobs: int = 1, only: Iterable[str] = LINES, stride: int =
     Returns the numbers of kills, `random` and `at_operations`, and of what they broke: `differing`, `refused`, `leftovers`.
     """
     found = lines(only)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["reliability_kills", "torch._dynamo", "datafree.cli.distill", "datafree.cli.synthesize"])
     each = [random // len(found) + (i < random % len(found)) for i in range(len(found))]
     with inputs(found) as there:
         tasks = [(name, line, there, 1, stride, each[i]) for i, (name, line) in enumerate(found.items())]
-        result = tried(tasks, jobs, context)
+        result = tried(tasks, jobs, _forkserver())
     for text in (*result.differing, *result.refused, *result.leftovers):
         print(text, file=sys.stderr)
     return result.counts()

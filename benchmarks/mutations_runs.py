@@ -185,10 +185,12 @@ def students(random: Random) -> tuple[str, str]:
     if random.random() < 0.5:
         (folder / "report.html").unlink()
     base = str(folder / "student.safetensors")
-    what = random.choice(
-        (spoilt_header, spoilt_tensors, lambda random, base: put(Path(base), raw(random, Path(base).read_bytes())))
-    )(random, base)
+    what = random.choice((spoilt_header, spoilt_tensors, _spoilt_bytes))(random, base)
     return what, lines(["dfad"])["dfad"]
+
+
+def _spoilt_bytes(random: Random, base: str) -> str:
+    return put(Path(base), raw(random, Path(base).read_bytes()))
 
 
 def pages(random: Random) -> tuple[str, str]:

@@ -33,7 +33,7 @@ from reliability_kills import Ground
 from datafree.cli import main
 
 SECONDS = 10.0  # wall time that an answer may take
-MEMORY = 2**30  # bytes that it may take above those of the process that starts it
+MEMORY = 2**30  # bytes that it may take above those it begins with
 SAFETY = 6 * 2**30  # bytes of address space that it may take, so that the machine lives on
 FAULTS = ("tracebacks", "hangs", "over_memory", "code_run")
 # Lines that may stand on standard error before the sentence.
@@ -54,7 +54,7 @@ class Answer:
     status: int | None  # minus a signal's number; None if it had to be killed
     out: str
     err: str
-    memory: int  # most bytes it held above those of the process that started it
+    memory: int  # most bytes it held above those that it began with
     code: bool  # whether it ran what was in a file
     seconds: float
 
@@ -62,10 +62,13 @@ class Answer:
 def asked(job: Callable[[], int], folder: Path, seconds: float = SECONDS) -> Answer:
     """What `job`, run in `folder` in a fork of this process, answers: its return value, output, memory and time."""
     streams = [folder.with_name(f"{folder.name}.{name}") for name in ("out", "err")]
-    began, before = time.monotonic(), _pages()
+    began, (reader, writer) = time.monotonic(), os.pipe()
     process = os.fork()
     if not process:
-        _become(job, folder, streams, before[0])
+        _become(job, folder, streams, writer)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        before = int(pipe.readline() or 0)
     handle = os.pidfd_open(process)
     late = not select.select([handle], [], [], seconds)[0]
     os.close(handle)
@@ -75,7 +78,7 @@ def asked(job: Callable[[], int], folder: Path, seconds: float = SECONDS) -> Ans
     out, err = (stream.read_bytes().decode(errors="replace") for stream in streams)
     ended = None if late else os.waitstatus_to_exitcode(status)
     canary = (folder / CANARY).exists()
-    return Answer(ended, out, err, 1024 * used.ru_maxrss - before[1], canary, time.monotonic() - began)
+    return Answer(ended, out, err, 1024 * used.ru_maxrss - before, canary, time.monotonic() - began)
 
 
 def _pages() -> tuple[int, int]:
@@ -84,9 +87,12 @@ def _pages() -> tuple[int, int]:
     return size * resource.getpagesize(), resident * resource.getpagesize()
 
 
-def _become(job: Callable[[], int], folder: Path, streams: Iterable[Path], size: int) -> NoReturn:
+def _become(job: Callable[[], int], folder: Path, streams: Iterable[Path], writer: int) -> NoReturn:
     status = 70
     try:
+        size, resident = _pages()
+        os.write(writer, f"{resident}\n".encode())
+        os.close(writer)
         for standard, stream in enumerate(streams, 1):
             os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), standard)
         os.chdir(folder)

@@ -11,7 +11,7 @@ from datafree.core.spec import InputSpec
 from datafree.data.labelled import Labelled, labelled_for
 from datafree.networks.network import Network
 from datafree.networks.sources import Source, as_network
-from datafree.reports.metrics import Score, percent, predictions, score
+from datafree.reports.metrics import Score, agreement, predictions, score
 
 
 def evaluate(
@@ -49,7 +49,7 @@ def evaluate(
         return found
     other = as_network(against, inputs, allow_code)
     resized = labelled_for(data, other.card.inputs.shape, other.card.classes)
-    return replace(found, agreement=percent(_predict(other, resized, device) == predicted))
+    return replace(found, agreement=agreement(_predict(other, resized, device), predicted))
 
 
 def _predict(network: Network, labelled: Labelled, device: str) -> Tensor:

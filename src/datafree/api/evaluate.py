@@ -39,10 +39,11 @@ def evaluate(
         both networks predict the same class (None without `against`).
 
     Raises:
-        ValueError: the data or a network cannot be read, or they do not fit each other.
+        ValueError: the data or a network cannot be read, or they do not fit each other or are of other tasks.
     """
     one = as_network(network, inputs, allow_code)
     labelled = labelled_for(data, one.card.inputs.shape, one.card.classes)
+    labelled.refuse_other_task(one.card.task)
     predicted = _predict(one, labelled, device)
     found = score(predicted, labelled)
     if against is None:

@@ -68,12 +68,6 @@ def percent(hits: Tensor) -> float:
 
 def score(predicted: Tensor, data: Labelled) -> Score:
     """Score of the predicted classes [N] or [N, H, W]: accuracy if `data` has a label an image, mIoU if it has one a pixel."""
-    if predicted.shape != data.labels.shape:
-        what = " and ".join("one a pixel" if each.dim() > 1 else "one an image" for each in (predicted, data.labels))
-        raise ValueError(
-            f"The network predicts classes {list(predicted.shape)} and the labels of {data.source} are "
-            f"{list(data.labels.shape)}, {what}; give data for the network's task."
-        )
     if data.labels.dim() == 1:
         return Score("accuracy", percent(predicted == data.labels), images=len(predicted))
     each = 100 * intersection_over_union(confusion(predicted, data.labels, data.classes, data.void))

@@ -103,7 +103,8 @@ def tensor(random: Random, value: Tensor) -> Tensor:
     """Another tensor in place of `value`, plain enough for a safetensors file."""
     value, way = value.clone(), random.choice(("number", "number", "type", "shape", "shape", "size"))
     if way == "number":
-        numbers = (torch.nan, torch.inf, -torch.inf, 1e38, -1e38, 0.0) if value.is_floating_point() else (0, 1, 127)
+        most = torch.finfo(value.dtype).max if value.is_floating_point() else 0
+        numbers = (torch.nan, torch.inf, -torch.inf, most, -most, 0.0) if value.is_floating_point() else (0, 1, 127)
         some = value.flatten()[: random.choice((1, value.numel()))]
         some.fill_(random.choice(numbers))
         return value

@@ -4,14 +4,18 @@ The same seed spoils the same thing in the same way, so that a case can be repea
 """
 
 import contextlib
-import json
+import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
+from unittest import mock
 
+import torch._dynamo  # noqa: F401 - once, here, rather than in each fork
 from fingerprints import BN
 from mutations_data import DATA
 from mutations_networks import NETWORKS, TIMM_RESNET, TIMM_VIT, TORCHVISION
@@ -20,6 +24,8 @@ from mutations_weights import WEIGHTS_AND_SETS
 from reliability_kills import Ground, inputs, lines
 
 from datafree import Card, InputSpec, Network, build
+from datafree.cli import distill, synthesize  # noqa: F401
+from datafree.engine.folder import RunDir
 
 KINDS = NETWORKS | WEIGHTS_AND_SETS | DATA | RUNS
 SHARDED = f"synthesize {BN} --recipe deepinversion-cifar10 --n 16 --batch 8 --method.inversion.steps 2 --out shards.safetensors"
@@ -76,12 +82,13 @@ def whole() -> Iterator[Path]:
 
 
 def _stop(ground: Ground, name: str) -> None:
-    """Run a line and kill it at the last moment at which it has a checkpoint to go on from."""
-    line, folder = lines([name])[name], ground.folder / FOLDERS[name]
+    """Run a line until it has saved for the first time, and kill it there."""
+    save = RunDir.save
+
+    def dying(*arguments: Any) -> None:
+        save(*arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+
     ground.clear()
-    for at in range(ground.run(line)[1] - 1, 0, -1):
-        ground.clear()
-        ground.run(line, at)
-        if (folder / "checkpoint.pt").exists() and json.loads((folder / "run.json").read_text())["status"] == "running":
-            return
-    raise RuntimeError(f"{name} never has a checkpoint.")
+    with mock.patch.object(RunDir, "save", dying):
+        assert ground.run(lines([name])[name])[0] == -signal.SIGKILL, ground.said()

@@ -95,6 +95,7 @@ def _become(job: Callable[[], int], folder: Path, streams: Iterable[Path], write
         os.close(writer)
         for standard, stream in enumerate(streams, 1):
             os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), standard)
+        sys.stdout, sys.stderr = (os.fdopen(standard, "w", closefd=False) for standard in (1, 2))
         os.chdir(folder)
         resource.setrlimit(resource.RLIMIT_AS, (size + SAFETY, size + SAFETY))
         torch.set_num_threads(1)

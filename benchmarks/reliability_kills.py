@@ -296,7 +296,7 @@ def killed(task: tuple[str, str, Path, int, int, int]) -> Found:
 @contextlib.contextmanager
 def inputs(only: Iterable[str] = LINES) -> Iterator[Path]:
     """A folder with the data, teachers, set and weights that the lines `only` read."""
-    with tempfile.TemporaryDirectory() as scratch, _forkserver().Pool(1) as pool:
+    with tempfile.TemporaryDirectory() as scratch, forkserver().Pool(1) as pool:
         folder = Path(scratch).resolve() / "inputs"
         pool.apply(_make, (folder, list(only)))  # in a process without threads, since it forks
         yield folder
@@ -318,7 +318,7 @@ def _make(folder: Path, only: list[str]) -> None:
     torch.save(load(folder / BN).module.state_dict(), folder / WEIGHTS)
 
 
-def _forkserver() -> BaseContext:
+def forkserver() -> BaseContext:
     """Starts processes that have loaded torch and started no thread."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["reliability_kills", "torch._dynamo", "datafree.cli.distill", "datafree.cli.synthesize"])
@@ -343,7 +343,7 @@ def kills(random: int, jobs: int = 1, only: Iterable[str] = LINES, stride: int =
     each = [random // len(found) + (i < random % len(found)) for i in range(len(found))]
     with inputs(found) as there:
         tasks = [(name, line, there, 1, stride, each[i]) for i, (name, line) in enumerate(found.items())]
-        result = tried(tasks, jobs, _forkserver())
+        result = tried(tasks, jobs, forkserver())
     for text in (*result.differing, *result.refused, *result.leftovers):
         print(text, file=sys.stderr)
     return result.counts()

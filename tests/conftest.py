@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import SHARED, network, stored_images
+from hypothesis import HealthCheck, settings
 
 from datafree import Card, Network, build
 from datafree.core.runtime import Runtime
@@ -12,6 +13,15 @@ from datafree.data.digits import digits
 from datafree.engine.supervised import Training, measured_inputs, train
 
 torch.set_num_threads(1)
+
+# Examples of a property: few in each run of the tests, many with `--hypothesis-profile=large`. No deadline, since machines
+# differ; folders of a test are shared by its examples.
+COMMON = settings(
+    deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+settings.register_profile("small", COMMON, max_examples=20)
+settings.register_profile("large", COMMON, max_examples=500)
+settings.load_profile("small")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

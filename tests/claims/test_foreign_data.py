@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import INPUTS, TINY
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors import safe_open
@@ -24,8 +24,6 @@ from datafree.cli import main
 from datafree.data.images import list_images, read_files, read_mask
 from datafree.data.labelled import load_labelled
 from datafree.data.sets import SetCard, read_set, shard_path, write_shard
-
-RELAXED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=10_000, database=None)
 
 
 def pixels(n: int = 6, shape: tuple[int, ...] = INPUTS.shape, dtype: torch.dtype = torch.uint8) -> Tensor:
@@ -165,7 +163,6 @@ def test_arrays_that_are_no_labelled_data_are_refused(arrays: dict[str, Any], tm
 
 
 @given(place=st.floats(0, 1), written=st.binary(min_size=1, max_size=12), cut=st.booleans())
-@RELAXED
 def test_any_bytes_of_an_archive_end_in_a_sentence(place: float, written: bytes, cut: bool, tmp_path: Path) -> None:
     file = tmp_path / "data.npz"
     np.savez(file, images=np.zeros((4, 8, 8), np.uint8), labels=np.arange(4))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import INPUTS, TINY, network
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -213,7 +213,6 @@ def test_no_shape_of_a_card_takes_the_memory(shape: list[int], tmp_path: Path) -
 
 
 @given(data=st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=10_000, database=None)
 def test_any_bytes_of_a_header_end_in_a_sentence(data: st.DataObject, tmp_path: Path) -> None:
     """Offsets that are text, lists or null, types that are none, a header that is cut or longer than it says."""
     file = tmp_path / "network.safetensors"

@@ -88,6 +88,8 @@ def distill(
     limit = parse_budget(budget) if budget else Budget()
     card = network.card
     labelled = None if eval_data is None else labelled_for(eval_data, card.inputs.shape, card.classes)
+    if labelled:
+        labelled.refuse_other_task(card.task)
     if launch_rank()[1] > 1 and out is None:
         raise ValueError(f"{launch_rank()[1]} processes need one folder that all of them can read; name one with out.")
     with ExitStack() as stack:

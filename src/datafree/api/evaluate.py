@@ -11,7 +11,7 @@ from datafree.core.spec import InputSpec
 from datafree.data.labelled import Labelled, labelled_for
 from datafree.networks.network import Network
 from datafree.networks.sources import Source, as_network
-from datafree.reports.metrics import Score, percent, predictions, score
+from datafree.reports.metrics import Score, agreement, predictions, score
 
 
 def evaluate(
@@ -39,17 +39,18 @@ def evaluate(
         both networks predict the same class (None without `against`).
 
     Raises:
-        ValueError: the data or a network cannot be read, or they do not fit each other.
+        ValueError: the data or a network cannot be read, or they do not fit each other or are of other tasks.
     """
     one = as_network(network, inputs, allow_code)
     labelled = labelled_for(data, one.card.inputs.shape, one.card.classes)
+    labelled.refuse_other_task(one.card.task)
     predicted = _predict(one, labelled, device)
     found = score(predicted, labelled)
     if against is None:
         return found
     other = as_network(against, inputs, allow_code)
     resized = labelled_for(data, other.card.inputs.shape, other.card.classes)
-    return replace(found, agreement=percent(_predict(other, resized, device) == predicted))
+    return replace(found, agreement=agreement(_predict(other, resized, device), predicted))
 
 
 def _predict(network: Network, labelled: Labelled, device: str) -> Tensor:

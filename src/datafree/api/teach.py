@@ -84,10 +84,12 @@ def teach(
         found = load(out)
         return Network(found.module.to(runtime.device), found.card)
     with runtime.seeded(), parts_of(Path(out), identity) if out is not None else contextlib.nullcontext() as run:
-        module = train(build(architecture, inputs, labelled.classes), labelled, inputs, training, runtime, report, run)
+        module = build(architecture, inputs, labelled.classes)
+        task = TASKS[probe("network", module, inputs).dim()]
+        labelled.refuse_other_task(task)
+        module = train(module, labelled, inputs, training, runtime, report, run)
         history = {"event": "taught", "data": Path(labelled.source).name, "epochs": training.epochs, "seed": seed}
         history["training"] = digest(identity)
-        task = TASKS[probe("network", module, inputs).dim()]
         card = Card(architecture=architecture, classes=labelled.classes, task=task, inputs=inputs, history=(history,))
         network = Network(module, card)
         if run and out is not None:

@@ -12,7 +12,7 @@ from datafree.core.settings import Settings
 
 Shape = tuple[int, int, int]  # channels, height, width
 Side = Annotated[int, Field(ge=1, le=65536)]
-MOST_VALUES = 2**26  # of one input: 3x4096x4096 fits, and takes 200 MB
+MOST_VALUES = 2**24  # of one input: 3x2048x2048 fits, and takes 50 MB
 
 
 class InputSpec(Settings):

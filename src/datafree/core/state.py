@@ -1,6 +1,7 @@
 """State that a checkpoint keeps: torch's `Stateful` protocol, and counters that follow it."""
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -53,9 +54,13 @@ def load_checked(part: Stateful, state: Any) -> None:
     """
     if wrong := misfit(part.state_dict(), state):
         raise ValueError(wrong)
-    part.load_state_dict(state)
-    if isinstance(part, torch.optim.Optimizer):
-        _check_moments(part)
+    if not isinstance(part, torch.optim.Optimizer):
+        part.load_state_dict(state)
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of conversions: torch takes moments of any type
+        part.load_state_dict(state)
+    _check_moments(part)
 
 
 def misfit(own: Any, given: Any, name: str = "the state") -> str | None:

@@ -38,6 +38,15 @@ class Labelled:
     names: tuple[str, ...] = ()
     colours: Tensor | None = None
 
+    def refuse_other_task(self, task: str) -> None:
+        """Raise `ValueError` unless the labels are those of `task`: one an image to classify, one a pixel to segment."""
+        own, other = ("image", "pixel") if self.labels.dim() == 1 else ("pixel", "image")
+        if task != ("classification" if own == "image" else "segmentation"):
+            raise ValueError(
+                f"{self.source} has a label for each {own} and the network, of {task}, needs one for each {other}; "
+                "give other data or another network."
+            )
+
     def fingerprint(self) -> str:
         """SHA-256 of the pixels and labels, as hexadecimal digits."""
         return hashlib.sha256(self.pixels.numpy().tobytes() + self.labels.numpy().tobytes()).hexdigest()
@@ -154,6 +163,7 @@ def _segmented(
 
 def _paired(path: Path, shape: Shape | None) -> Labelled:
     """Segmentation data of a folder: `images/NAME.jpg` with `masks/NAME.png`, whose grey values are classes or `VOID`."""
+    _refuse_links(path, "images", "masks")
     files = list_images(path / "images")
     masks = {file.stem: file for file in list_images(path / "masks")}
     if missing := [file.name for file in files if file.stem not in masks]:
@@ -166,8 +176,17 @@ def _paired(path: Path, shape: Shape | None) -> Labelled:
     return _segmented(pixels, torch.cat(rows), str(path), VOID, [])
 
 
+def _refuse_links(path: Path, *names: str) -> None:
+    """Raise `ValueError` if one of the folders `names` in `path` is a link, as to all files of the machine."""
+    if links := [name for name in names if (path / name).is_symlink()]:
+        raise ValueError(
+            f"{path / links[0]} is a link, and links to folders are not followed; put the folder itself in its place."
+        )
+
+
 def _folder(path: Path, shape: Shape | None) -> Labelled:
     names = sorted(child.name for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+    _refuse_links(path, *names)
     if len(names) < 2:
         raise ValueError(f"{path} needs one folder a class, at least two; seen: {len(names)}. Name a folder of class folders.")
     files = [list_images(path / name) for name in names]

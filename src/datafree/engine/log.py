@@ -25,7 +25,6 @@ class RunLog:
         self, path: Path, rounds: int, start: int, quiet: bool = False, tensorboard: bool = False, unit: str = "round"
     ):
         self.path = path
-        self.progress = Progress(rounds, start, unit, quiet or not is_main())
         earlier = [row for row in read_rows(path) if int(row["round"]) <= start]
         self.rows = [{name: value for name, value in row.items() if value} for row in earlier]
         self._file: io.TextIOWrapper | None = None
@@ -36,6 +35,7 @@ class RunLog:
             self._rewrite(list(dict.fromkeys(name for row in self.rows for name in row)), self.rows)
         elif is_main():
             path.unlink(missing_ok=True)
+        self.progress = Progress(rounds, start, unit, quiet or not is_main())  # last, since a bar of a failed start would stay
 
     def write(self, round_: int, values: Mapping[str, float]) -> None:
         """Append one line: the round and the `values` measured since the last line."""

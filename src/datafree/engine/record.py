@@ -1,14 +1,13 @@
 """What earlier processes left in a run's folder, `run.json` and checkpoints, read as foreign files: checked, without code."""
 
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from datafree.core.files import read_torch
 from datafree.core.settings import explain, first_line
 from datafree.core.shortages import is_out_of_memory
 
@@ -122,11 +121,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     try:
         if not file.is_file():
             raise ValueError("it is no regular file")
-        if zipfile.is_zipfile(file):
-            with zipfile.ZipFile(file) as packed:
-                if any(entry.compress_type != zipfile.ZIP_STORED for entry in packed.infolist()):
-                    raise ValueError("it is compressed, which torch does not do")
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        state = read_torch(file)
         if not (
             isinstance(state["parts"], dict)
             and all(type(state[name]) is int and 0 <= state[name] < 2**53 for name in ("round", "saves"))

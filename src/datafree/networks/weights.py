@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from datafree.core.files import opened_safetensors
+from datafree.core.files import opened_safetensors, read_torch
 from datafree.core.settings import first_line
 
 
@@ -25,7 +25,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         with opened_safetensors(path) as (_, read):
             return _plain(read(), path)
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        found = read_torch(path)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} does not hold plain weights: reading it would run its code. If you trust it, load it yourself and save "

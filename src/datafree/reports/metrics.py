@@ -74,6 +74,19 @@ def score(predicted: Tensor, data: Labelled) -> Score:
     return Score("miou", each.nanmean().item(), tuple(each.tolist()), data.names, images=len(predicted))
 
 
+def agreement(one: Tensor, other: Tensor) -> float:
+    """Share of images or pixels for which two networks predict the same class, percent.
+
+    Raises `ValueError` if one predicts a class an image and the other a class a pixel, or for images of another size.
+    """
+    if one.shape != other.shape:
+        raise ValueError(
+            f"One network predicts classes {list(one.shape)} and the other {list(other.shape)}; compare networks of the same "
+            "task, and for segmentation of the same input size."
+        )
+    return percent(one == other)
+
+
 def confusion(predicted: Tensor, labels: Tensor, classes: int, void: int | None) -> Tensor:
     """Confusion matrix [classes, classes] over the pixels of all images, labels by predictions, without void pixels."""
     total = torch.zeros(classes * classes, dtype=torch.int64)

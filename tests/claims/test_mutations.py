@@ -1,6 +1,7 @@
 """Spoilt inputs of every kind end in one sentence, or are served: the generator and the judge of the benchmark, in small."""
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -69,7 +70,8 @@ def takes_memory() -> int:
 
 
 def kills_itself() -> int:
-    os.abort()
+    os.kill(os.getpid(), signal.SIGUSR1)
+    return 0
 
 
 def runs_a_program() -> int:

@@ -63,6 +63,7 @@ SHOP_NAMES = (
     "torchvision.datasets:MNIST", "torchvision.io:read_file", "torchvision:nothing", "torchvision.nothing:x", "os:system",
     "builtins:exec", "evil:make", ":", "torchvision.models:", "torchvision.models:resnet18.__init__",
 )  # fmt: skip
+# No size between: 3x1024x1024 is what some networks take, and seconds an image of work that was asked for.
 SHAPES = (
     (1, 30_000, 30_000),
     (1, 8000, 8000),

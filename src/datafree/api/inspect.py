@@ -9,7 +9,7 @@ from datafree.core.modes import fastest_layout
 from datafree.data.drawing import save_grid
 from datafree.data.sets import TransferSet, as_uint8, is_set, read_set, spread
 from datafree.networks.cost import latency_ms, multiply_adds
-from datafree.networks.health import PROBES, Health, examine
+from datafree.networks.health import Health, examine
 from datafree.networks.network import Network, load
 from datafree.networks.outputs import explained, probe
 from datafree.networks.teacher import NOTES, REFUSED
@@ -85,7 +85,7 @@ def describe_health(health: Health) -> dict[str, str]:
         "outputs": outputs,
         "logit scale": f"{health.logit_scale:.3g} over the classes, for noise",
         "batch norms": norms if health.norms else "none",
-        "noise": f"{PROBES} images of it are called {health.noise_classes} classes",
+        "noise": f"{health.probes} images of it are called {health.noise_classes} classes",
         "constants": f"answers to black, grey and white differ by {health.constant_spread:.2g} of the logit scale",
         "gradient": gradient,
         "dropout": "yes" if health.dropout else "no",

@@ -11,7 +11,7 @@ from torch import Tensor
 from datafree.core.settings import Settings
 
 Shape = tuple[int, int, int]  # channels, height, width
-Side = Annotated[int, Field(ge=1, le=65536)]
+Side = Annotated[int, Field(ge=1, le=16_384)]
 MOST_VALUES = 2**24  # of one input: 3x2048x2048 fits, and takes 50 MB
 
 
@@ -38,13 +38,16 @@ class InputSpec(Settings):
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, self.shape[0]):
                 raise ValueError(f"{name} has {len(values)} values for {self.shape[0]} channels; give one, or one a channel")
-        if math.prod(self.shape) > MOST_VALUES:
-            raise ValueError(
-                f"an input of {self} has {math.prod(self.shape):,} values, beyond {MOST_VALUES:,}; give smaller sides"
-            )
+        if self.values > MOST_VALUES:
+            raise ValueError(f"an input of {self} has {self.values:,} values, beyond {MOST_VALUES:,}; give smaller sides")
         if min(self.std) <= 0:
             raise ValueError("std must be positive; pass 1 if inputs are not divided by a standard deviation")
         return self
+
+    @property
+    def values(self) -> int:
+        """Numbers in one input."""
+        return math.prod(self.shape)
 
     def __str__(self) -> str:
         return "x".join(map(str, self.shape))

@@ -12,7 +12,8 @@ from datafree.networks.cost import saved_bytes
 from datafree.networks.outputs import flattened, gradient_arrives, kind_of_outputs
 from datafree.networks.taps import Norm, calls
 
-PROBES = 8  # images a probe
+PROBES = 8  # images a probe, of small inputs
+PROBED = 2**22  # values of all images of a probe, so that one of large inputs takes seconds
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Health:
     half: bool  # whether some weights are in half precision
     outputs: str  # their kind, as `kind_of_outputs` names it
     logit_scale: float  # deviation over the classes of an answer to noise, mean over images
-    noise_classes: int  # classes that the network calls noise images
+    probes: int  # images of noise
+    noise_classes: int  # classes that the network calls them
     constant_spread: float  # deviation of the answers over black, grey and white, as a share of the logit scale
     gradient: bool  # whether the input gets a gradient that is not zero
     bytes_per_image: int  # kept for a backward pass through the network
@@ -42,7 +44,7 @@ def examine(network: nn.Module, inputs: InputSpec) -> Health:
     """
     device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
     random = torch.Generator().manual_seed(0)
-    noise = torch.randn(PROBES, *inputs.shape, generator=random).to(device)
+    noise = torch.randn(max(2, min(PROBES, PROBED // inputs.values)), *inputs.shape, generator=random).to(device)
     flat = torch.tensor([0.0, 0.5, 1.0], device=device).view(3, 1, 1, 1).expand(3, *inputs.shape)
     with evaluating(network), frozen(network):
         made = [call for call in calls(network, noise[:2]) if isinstance(call.layer, nn.Conv2d | nn.Linear)]
@@ -62,6 +64,7 @@ def examine(network: nn.Module, inputs: InputSpec) -> Health:
         half=any(weight.dtype in (torch.float16, torch.bfloat16) for weight in network.parameters()),
         outputs=kind_of_outputs(network, inputs),
         logit_scale=scale,
+        probes=len(noise),
         noise_classes=len(answers.argmax(1).unique()),
         constant_spread=constants.std(0).mean().item() / max(scale, 1e-12),
         gradient=gradient,

@@ -40,7 +40,7 @@ def saved_bytes(network: nn.Module, x: Tensor) -> int:
 def latency_ms(network: nn.Module, inputs: InputSpec, repeats: int = 20) -> float:
     """Median time of one input on the CPU, ms, over `repeats` passes, or as many as `LONGEST` takes, after one not counted."""
     x = torch.zeros(1, *inputs.shape)
-    times = []
+    times: list[float] = []
     with evaluating(network), torch.no_grad():
         network(x)
         while len(times) < repeats and sum(times) < LONGEST:

@@ -16,7 +16,15 @@ from reliability_kills import SET, TINY, lines
 from torch import Tensor
 
 # Lines that were stopped after a checkpoint: the folder of each lies at its own name, and is copied to where it goes on.
-FOLDERS = {"dfad": "dfad", "cmi": "cmi", "teach": "taught.safetensors.parts", "set-dafl": "set-dafl.safetensors.parts"}
+FOLDERS = {
+    name: name
+    for name in ("dfad", "cmi", "dda-csd", "stored-pool", "procedural", "sttss-batch-norm", "csd", "deepinversion-adaptive")
+}
+FOLDERS |= {
+    "teach": "taught.safetensors.parts",
+    "set-dafl": "set-dafl.safetensors.parts",
+    "set-dda": "set-dda.safetensors.parts",
+}
 STOPPED = {name: f"begun-{name}" for name in FOLDERS}
 FINISHED = "finished"  # a run that ended, of the line "dfad"
 
@@ -30,7 +38,7 @@ def _copied(name: str, base: str | None = None) -> Path:
 
 def _stopped(random: Random) -> tuple[str, Path, str]:
     """A line, its folder and the line as it is given again."""
-    name = random.choice(("dfad", "dfad", "cmi", "teach", "set-dafl"))
+    name = random.choice(("dfad", "teach", "set-dafl", *FOLDERS))
     base = FINISHED if name == "dfad" and random.random() < 0.3 else None
     return name, _copied(name, base), lines([name])[name]
 

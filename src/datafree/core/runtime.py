@@ -129,7 +129,7 @@ class Runtime:
         for rng in state_dict["cuda"]:
             torch.cuda.set_rng_state(rng.cpu(), self.device)
         self.counters.load_state_dict(state_dict["counters"])
-        self.phases = dict(state_dict["phases"])
+        self.phases = {str(name): float(seconds) for name, seconds in state_dict["phases"].items()}
 
     @contextlib.contextmanager
     def seeded(self) -> Iterator[Self]:

@@ -28,8 +28,15 @@ class Pool:
     have them. A few hundred thousand small images fit on the device, so that a step never waits for a data loader.
     """
 
-    def __init__(self, inputs: InputSpec, size: int, device: torch.device | str = "cpu", targets: bool = False):
-        self.inputs, self.size, self.keeps_targets = inputs, size, targets
+    def __init__(
+        self,
+        inputs: InputSpec,
+        size: int,
+        device: torch.device | str = "cpu",
+        targets: bool = False,
+        classes: int | None = None,
+    ):
+        self.inputs, self.size, self.keeps_targets, self.classes = inputs, size, targets, classes
         self.pixels = torch.zeros(size, *inputs.shape, dtype=torch.uint8, device=device)
         self.columns: dict[str, Tensor] = {}  # `y` and `logits`, [size, ...] each, from the first batch that has them
         self.filled = 0  # examples in `pixels`
@@ -94,6 +101,9 @@ class Pool:
         fits = filled <= self.size and 0 <= state_dict["next"] < max(1, self.size) and {*columns} <= {"y", "logits"}
         if not fits or any(len(values) != filled for values in columns.values()):
             raise ValueError(f"the pool of {filled} images is not one of {self.size}")
+        for name, values in columns.items():
+            if not values.is_floating_point() or values.dim() < 2 or values.shape[1] != (self.classes or values.shape[1]):
+                raise ValueError(f"the pool's {name} are {values.dtype} {list(values.shape)}")
         self.filled, self._next = filled, state_dict["next"]
         self.pixels[: self.filled] = state_dict["pixels"]
         for name, values in state_dict["columns"].items():
@@ -108,8 +118,8 @@ class Pool:
 class Queue:
     """First-in, first-out queue of examples with targets, as 8-bit pixels on one device."""
 
-    def __init__(self, inputs: InputSpec, device: torch.device | str = "cpu"):
-        self.inputs, self.device = inputs, device
+    def __init__(self, inputs: InputSpec, device: torch.device | str = "cpu", classes: int | None = None):
+        self.inputs, self.device, self.classes = inputs, device, classes
         self.parts: list[tuple[Tensor, Tensor]] = []
 
     def __len__(self) -> int:
@@ -130,4 +140,10 @@ class Queue:
         return {"parts": [(pixels.clone(), targets.clone()) for pixels, targets in self.parts]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.parts = [(pixels.to(self.device), targets.to(self.device)) for pixels, targets in state_dict["parts"]]
+        parts = [(pixels.to(self.device), targets.to(self.device)) for pixels, targets in state_dict["parts"]]
+        for pixels, targets in parts:
+            if pixels.dtype != torch.uint8 or pixels.shape[1:] != self.inputs.shape or len(pixels) != len(targets):
+                raise ValueError(f"the queue holds {list(pixels.shape)} pixels and {list(targets.shape)} targets")
+            if targets.dtype != torch.float16 or targets.dim() != 2 or targets.shape[1] != (self.classes or targets.shape[1]):
+                raise ValueError(f"the queue's targets are {targets.dtype} {list(targets.shape)}")
+        self.parts = parts

@@ -78,7 +78,7 @@ def run(job: Job) -> tuple[nn.Module, Clock, RunLog]:
     optimizers = (optimizer, *synthesizer.optimizers())
     initial = [[group["lr"] for group in each.param_groups] for each in optimizers]
     average = _average(plan, student)
-    pool = Pool(job.problem.inputs, plan.pool_size, runtime.device, synthesizer.reads_targets)
+    pool = Pool(job.problem.inputs, plan.pool_size, runtime.device, synthesizer.reads_targets, job.problem.classes)
     parts: dict[str, Stateful] = {"student": student, "optimizer": optimizer, "pool": pool, "runtime": runtime}
     parts |= {"average": average} if average else {}
     watch = Watch(plan.guard, job.problem)

@@ -101,8 +101,8 @@ class DDASynthesizer(Synthesizer):
         super().__init__(problem, runtime, settings.look)
         self.settings = settings
         self.host = settings.host.start(problem, runtime)
-        self.bank = Pool(problem.inputs, settings.bank, runtime.device, targets=True)
-        self.queue = Queue(problem.inputs, runtime.device)
+        self.bank = Pool(problem.inputs, settings.bank, runtime.device, targets=True, classes=problem.classes)
+        self.queue = Queue(problem.inputs, runtime.device, problem.classes)
         self.varied = Counter()  # sources that have been varied
         self.diffuser: Diffuser | None = None
         if settings.variations:

@@ -127,4 +127,7 @@ class Deck:
         return {"rest": self.rest.clone()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rest = state_dict["rest"].to(self.rest.device)
+        rest = state_dict["rest"].to(self.rest.device)
+        if bool(((rest < 0) | (rest >= self.size)).any()):
+            raise ValueError(f"the images that are left are not among {self.size}")
+        self.rest = rest

@@ -58,7 +58,13 @@ class NormStatistics:
 
 def norm_names(network: nn.Module) -> list[str]:
     """Names of the batch norms in `network` that have running statistics."""
-    return [name for name, layer in network.named_modules() if isinstance(layer, Norm) and layer.track_running_stats]
+    return list(norm_channels(network))
+
+
+def norm_channels(network: nn.Module) -> dict[str, int]:
+    """Number of channels of each batch norm in `network` that has running statistics, by its name."""
+    norms = {name: layer for name, layer in network.named_modules() if isinstance(layer, Norm) and layer.track_running_stats}
+    return {name: norm.num_features for name, norm in norms.items()}
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What the teacher's norms saw of all earlier batches, joined to what they see of this one."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +16,8 @@ class History:
     With a decay of 0 it keeps nothing. Until the first batch is done there is nothing to join.
     """
 
-    def __init__(self, decay: float):
-        self.decay = decay
+    def __init__(self, decay: float, channels: Mapping[str, int] | None = None):
+        self.decay, self.channels = decay, channels  # the latter by the names of the norms
         self.averages: dict[str, tuple[Tensor, Tensor]] = {}  # mean and variance of each norm
         self._last: dict[str, tuple[Tensor, Tensor]] = {}
 
@@ -29,7 +30,7 @@ class History:
             return list(norms.values())
         joined = []
         for name, s in norms.items():
-            mean, variance = (old.to(s.mean.device) for old in self.averages[name])
+            mean, variance = (old.to(s.mean.device) for old in self.averages.get(name, self._last[name]))
             share = self.decay
             joined.append(replace(s, mean=torch.lerp(s.mean, mean, share), variance=torch.lerp(s.variance, variance, share)))
         return joined
@@ -49,4 +50,15 @@ class History:
         return {"averages": {name: list(pair) for name, pair in self.averages.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.averages = {name: (pair[0], pair[1]) for name, pair in state_dict["averages"].items()}
+        averages = {name: (mean, variance) for name, (mean, variance) in state_dict["averages"].items()}
+        for mean, variance in averages.values():
+            if (
+                mean.dim() != 1
+                or mean.shape != variance.shape
+                or not (mean.is_floating_point() and variance.is_floating_point())
+            ):
+                raise ValueError("its averages are not a mean and a variance for each channel")
+        sizes = {name: len(mean) for name, (mean, _) in averages.items()}
+        if self.channels is not None and not sizes.items() <= self.channels.items():
+            raise ValueError("its averages are those of other norms")
+        self.averages = averages

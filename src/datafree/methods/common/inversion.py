@@ -16,7 +16,7 @@ from datafree.core.state import Stateful
 from datafree.engine.method import Problem
 from datafree.methods.common.history import History
 from datafree.methods.common.losses import statistics_distance
-from datafree.networks.taps import norm_statistics
+from datafree.networks.taps import norm_channels, norm_statistics
 
 
 class Inversion(Settings):
@@ -64,7 +64,7 @@ class Inverter:
 
     def __init__(self, settings: Inversion, problem: Problem, runtime: Runtime):
         self.settings, self.problem, self.runtime = settings, problem, runtime
-        self.history = History(settings.history)
+        self.history = History(settings.history, norm_channels(problem.teacher.network))
 
     def __call__(
         self,

@@ -80,4 +80,12 @@ class Preview:
         return {"seen": self.images}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.images = state_dict["seen"]
+        seen = state_dict["seen"]
+        if seen:
+            sources, variations, similarity, kept = seen
+            images, each = (sources, variations), variations.shape[:2]
+            if sources.dim() != 4 or sources.shape != variations[:, 0].shape or any(x.dtype != torch.uint8 for x in images):
+                raise ValueError("the sources and variations shown are no images")
+            if (similarity.shape, kept.shape, kept.dtype) != (each, each, torch.bool):
+                raise ValueError("what was found of the variations shown is not one number an image")
+        self.images = list(seen)

@@ -89,4 +89,7 @@ class Tally:
         return {"counts": self.counts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.counts = state_dict["counts"].to(self.counts.device)
+        counts = state_dict["counts"].to(self.counts.device)
+        if counts.shape != self.counts.shape or bool((counts < 0).any()):
+            raise ValueError(f"the counts are not those of {len(self.counts)} classes")
+        self.counts = counts

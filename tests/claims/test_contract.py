@@ -368,6 +368,12 @@ def goes_on(synthesizer: Synthesizer) -> list[object]:
     return seen
 
 
+def tensors_of(state: object) -> list[Tensor]:
+    """All tensors in nested mappings and sequences."""
+    parts = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
+    return [state] if isinstance(state, Tensor) else [tensor for part in parts for tensor in tensors_of(part)]
+
+
 def test_every_part_of_the_state_is_saved_and_matters(method: Method, tmp_path: Path) -> None:
     # Where the first images are made in another way, the state has to know that they were.
     first = {"warmup_images": 8, "warmup_steps": 1}
@@ -379,6 +385,9 @@ def test_every_part_of_the_state_is_saved_and_matters(method: Method, tmp_path: 
     with torch.random.fork_rng(), RunDir(tmp_path / "run", {"test": True}) as folder:
         worked = at_work(method)
         folder.save(1, {}, everything(worked))
+        # A file of a view holds all that the view is of.
+        whole = tensors_of(torch.load(folder.path / "checkpoint.pt", weights_only=True))
+        assert all(each.untyped_storage().nbytes() == each.nbytes for each in whole)
         saved = copy.deepcopy({name: part.state_dict() for name, part in everything(worked).items()})
         expected = goes_on(worked)
 

@@ -39,6 +39,14 @@ def test_the_newest_are_kept() -> None:
     assert kept(pool) == {17, 18, 19, 20, 21}
 
 
+def test_what_is_saved_has_the_size_of_what_was_added() -> None:
+    pool = Pool(INPUTS, size=1000, targets=True)
+    pool.add(with_targets(1, 2, 3))
+    state = pool.state_dict()
+    for values in (state["pixels"], state["columns"]["y"]):  # of a view, a file would hold the empty slots too
+        assert values.untyped_storage().nbytes() == values.nbytes
+
+
 def with_targets(*values: int) -> Batch:
     """`numbered`, each image's target of the class that it has the number of."""
     return Batch(numbered(*values).x, torch.eye(10)[list(values)])

@@ -93,8 +93,9 @@ class Pool:
 
     def state_dict(self) -> dict[str, Any]:
         # The batch that size 0 keeps is used within its round, so it is not saved.
-        columns = {name: values[: self.filled] for name, values in self.columns.items()}
-        return {"pixels": self.pixels[: self.filled], "columns": columns, "next": self._next}
+        # Copies, since a file of a view holds all that the view is of, so also the slots that are still empty.
+        columns = {name: values[: self.filled].clone() for name, values in self.columns.items()}
+        return {"pixels": self.pixels[: self.filled].clone(), "columns": columns, "next": self._next}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         filled, columns = len(state_dict["pixels"]), state_dict["columns"]

@@ -48,8 +48,8 @@ def accuracy_table(results: list[dict[str, Any]]) -> str:
             ours,
             theirs,
             result["teacher"],
-            base["kd_real"],
-            base["kd_noise"],
+            base.get("kd_real", "not run"),
+            base.get("kd_noise", "not run"),
             f"`{result['command']}`",
         ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")

@@ -1,6 +1,8 @@
 """`datafree distill TEACHER --student NAME --out RUN`, and nothing else."""
 
+import copy
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -8,10 +10,11 @@ import torch
 from helpers import TINY, network
 from torch import nn
 
-from datafree import InputSpec, Network, inspect
+from datafree import InputSpec, Network, distill, inspect
 from datafree.cli import main
-from datafree.core.runtime import Runtime
+from datafree.core.runtime import Precision, Runtime
 from datafree.engine.method import Problem
+from datafree.networks.cost import seconds_by_precision
 from datafree.networks.teacher import Teacher
 from datafree.recipes import auto
 from datafree.recipes.auto import Choice, choose
@@ -111,6 +114,39 @@ def test_the_optimizer_follows_the_student(architecture: str, optimizer: str, cl
     inputs = InputSpec(shape=(1, 32, 32))
     plan = choice(network(1, "lenet5", inputs), network(2, architecture, inputs).module, seconds=60).recipe.plan
     assert (plan.optimizer, plan.clip > 0) == (optimizer, clipped)
+
+
+def test_the_faster_precision_is_taken_on_a_cpu_and_kept_on_resume(
+    tmp_path: Path, taught: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def precision(faster: float, precision: Precision = "auto", out: str = "") -> str:
+        monkeypatch.setattr(auto, "seconds_by_precision", lambda *_: {"fp32": faster, "bf16": 1.0})
+        folder = tmp_path / (out or f"{faster}{precision}")
+        distill(taught, TINY, out=folder, device="cpu", precision=precision, budget="2s", quiet=True)
+        return str(json.loads((folder / "run.json").read_text())["identity"]["precision"])
+
+    assert [precision(faster) for faster in (0.5, 1.1, 2.0)] == ["fp32", "fp32", "bf16"]
+    assert precision(2.0, "fp32") == "fp32"
+    assert precision(0.5, out="2.0auto") == "bf16", "another measurement does not change a run that has begun"
+
+
+def test_measuring_precisions_changes_nothing_and_one_that_fails_is_never_taken(taught: Network) -> None:
+    student = network(2).module.train()
+    x = torch.randn(4, *taught.card.inputs.shape)
+    before, random = copy.deepcopy(student.state_dict()), torch.get_rng_state()
+    assert all(0 < each < 60 for each in seconds_by_precision(taught.module, student, x).values())
+    assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
+    assert all(weight.grad is None for weight in student.parameters())
+    assert torch.equal(random, torch.get_rng_state())
+
+    class Single(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if torch.is_autocast_enabled("cpu"):
+                raise RuntimeError("not implemented for 'BFloat16'")
+            return x.flatten(1)[:, :10]
+
+    found = seconds_by_precision(Single(), student, x)
+    assert found["fp32"] < found["bf16"] == math.inf
 
 
 def test_the_average_is_as_short_as_the_run() -> None:

@@ -46,6 +46,16 @@ def test_pictures_are_in_colour_and_grey_whole_and_on_black() -> None:
     assert (black < 0.05).float().mean() > 0.3
 
 
+@pytest.mark.parametrize("width", [1, 8, 9])
+def test_so_many_pictures_are_symmetric(width: int) -> None:
+    def symmetric(share: float) -> float:
+        x = draw(400, tuple(FAMILIES), (2, 8, width), Runtime("cpu"), share)
+        return (x == x.flip(3)).flatten(1).all(1).float().mean().item()
+
+    assert symmetric(1.0) == 1
+    assert width == 1 or (symmetric(0.0) < 0.1 and symmetric(0.3) == pytest.approx(0.3, abs=0.1))
+
+
 def test_families_have_equal_parts_and_differ() -> None:
     """By the differences of neighbours: none within a leaf, few kinds within a program, and jumps only between leaves."""
 

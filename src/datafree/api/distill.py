@@ -65,7 +65,8 @@ def distill(
         out: folder of the run, for its log, images, checkpoint, student file, record and page; None: nothing is kept.
         eval_data: labelled `.npz`, folder or `torchvision:SET:ROOT` to report scores on; the student is never chosen by it.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
-        precision: `fp32`, `bf16` (autocast), or `auto`: bf16 on a GPU that computes in it, else fp32.
+        precision: `fp32`, `bf16` (autocast), or `auto`: bf16 on a GPU that computes in it, else fp32, but with the recipe
+            `auto` the faster one.
         seed: seed of all random numbers.
         quiet: print no progress.
         tensorboard: also write TensorBoard event files to `out`.
@@ -104,7 +105,7 @@ def distill(
         report_outputs(problem.teacher, quiet)
         reasons: tuple[str, ...] = ()
         if isinstance(chosen, str):
-            chosen, budget, reasons = _choose(problem, budget, limit.seconds, out, quiet)
+            chosen, budget, reasons = _choose(problem, budget, limit.seconds, precision, out, quiet)
             limit = parse_budget(budget)
         elif budget:
             chosen = fit_to_budget(chosen, budget, problem, out, quiet)
@@ -127,12 +128,16 @@ def report_outputs(teacher: Teacher, quiet: bool) -> None:
 
 
 def _choose(
-    problem: Problem, budget: str | None, seconds: float | None, out: str | Path | None, quiet: bool
+    problem: Problem, budget: str | None, seconds: float | None, precision: Precision, out: str | Path | None, quiet: bool
 ) -> tuple[Recipe, str, tuple[str, ...]]:
-    """Recipe, budget and reasons of `auto`, or those of the run in `out` if `auto` began it."""
+    """Recipe, budget and reasons of `auto`, or those of the run in `out` if `auto` began it; the run gets their precision."""
+    runtime = problem.teacher.runtime
     if out and (begun := chosen_before(Path(out))):
+        if precision == "auto":
+            runtime.precision = begun["identity"]["precision"]
         return recipe_from(begun["identity"]), begun["budget"], tuple(begun["auto"])
-    choice = broadcast(choose(problem, seconds))
+    choice = broadcast(choose(problem, seconds, precision))
+    runtime.precision = choice.precision
     for reason in choice.reasons:
         print_line(f"auto: {reason}", quiet or not is_main())
     budget = budget or f"{choice.seconds:g}s"

@@ -70,7 +70,7 @@ def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Call
             method: Settings of the method.
             plan: Settings of the training.
             device: auto, cpu, cuda, cuda:1, ...
-            precision: fp32, or bf16 autocast; auto: bf16 on a GPU that computes in it, else fp32.
+            precision: fp32, or bf16 autocast; auto: bf16 on a GPU that has it, else fp32; without --recipe the faster one.
             seed: Seed of all random numbers.
             dry_run: Run every phase once at the smallest size, then stop.
             tensorboard: Also write TensorBoard event files to the run's folder.

@@ -21,6 +21,7 @@ except ImportError:  # Windows lacks this module
     resource = None  # type: ignore[assignment]
 
 Precision = Literal["auto", "fp32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")  # those that a run computes in
 Compile = Literal["off", "default", "reduce-overhead", "max-autotune"]  # torch.compile's modes, the second with CUDA graphs
 
 
@@ -59,9 +60,7 @@ class Runtime:
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """bf16 autocast if the run's precision is bf16; losses and statistics convert to fp32 themselves."""
-        if self.precision == "fp32":
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
+        return autocast(self.precision, self.device)
 
     def compiled(self, network: nn.Module) -> nn.Module:
         """`network` for the training loop: compiled by torch.compile if the run uses it, else `network` itself.
@@ -188,6 +187,11 @@ def find_precision(name: Precision, device: torch.device) -> Precision:
         return name
     has_bf16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)  # Ampere and later
     return "bf16" if has_bf16 else "fp32"
+
+
+def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """bf16 autocast on `device` for that precision, nothing for fp32."""
+    return contextlib.nullcontext() if precision == "fp32" else torch.autocast(device.type, torch.bfloat16)
 
 
 def available_bytes(device: torch.device) -> int:

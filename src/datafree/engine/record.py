@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from datafree.core.files import read_torch
+from datafree.core.runtime import PRECISIONS
 from datafree.core.settings import explain, first_line
 from datafree.core.shortages import is_out_of_memory
 
@@ -100,7 +101,8 @@ def chosen_before(path: Path) -> dict[str, Any] | None:
     """The record of the run in `path`, if its recipe was chosen by itself."""
     try:
         record: dict[str, Any] = read_record(path / "run.json")
-        return record if record["auto"] and record["budget"] and record["identity"] else None
+        known = record["auto"] and record["budget"] and record["identity"]["precision"] in PRECISIONS
+        return record if known else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

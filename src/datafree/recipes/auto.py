@@ -3,17 +3,18 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from datafree.core.modes import evaluating
-from datafree.core.runtime import available_bytes
+from datafree.core.runtime import Precision, available_bytes
 from datafree.core.spec import InputSpec
 from datafree.engine.method import Method, Problem
 from datafree.engine.plan import Plan
 from datafree.engine.recipe import Recipe
-from datafree.networks.cost import saved_bytes
-from datafree.networks.health import Health, examine
+from datafree.networks.cost import saved_bytes, seconds_by_precision
+from datafree.networks.health import PROBED, Health, examine
 from datafree.networks.outputs import noise_for
 from datafree.recipes.dfad import DFAD_RECIPES
 from datafree.recipes.fast import FAST_RECIPES
@@ -28,37 +29,44 @@ FEW = 20_000  # looks for which images that cost steps of their own are not wort
 LARGE = 64  # pixels a side beyond which a generator that doubles twice would be mostly its first layer
 ROUNDS = 300  # at least, that a run should have
 CLIP = 5.0  # largest norm of the gradient of a student without norms
+FASTER = 1.2  # times as fast as fp32 that bf16 has to be on a CPU to be taken
+TIMED = 32  # images by which that is measured, of small inputs
 AVERAGED = 0.1  # longest average of the student's weights, share of the run: a longer one holds weights of long ago
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A recipe, seconds for it, and why: three lines for a person to read."""
+    """A recipe, seconds for it, the precision to compute in, and why: three lines for a person to read."""
 
     recipe: Recipe
     seconds: float
+    precision: Precision
     reasons: tuple[str, str, str]
 
 
-def choose(problem: Problem, seconds: float | None = None) -> Choice:
+def choose(problem: Problem, seconds: float | None = None, precision: Precision = "auto") -> Choice:
     """The best thing to do with this teacher and student here, in `seconds` of wall time (None: by the size of the task).
+
+    The precision `auto` is that of the run on a GPU, and on a CPU the faster one for these two networks.
 
     Raises `ValueError` where nothing can be done: a teacher whose outputs do not depend on its inputs.
     """
     health = examine(problem.teacher.network, problem.inputs)
     problem.teacher.refuse_outputs()
-    look = look_seconds(health)
     given = seconds or default_seconds(health)
+    precision, pace = _precision(problem, precision)
+    look = look_seconds(health) / pace
     micro, memory = _micro_batch(problem, health)
     base, why = pick(problem.task, problem.inputs, health, given / look)
     plan = _sized(base.plan, given / look, micro).replaced(**_optimizer(problem.student))
     size = f"batches of {plan.batch}" + (f" in parts of {plan.micro_batch}" if plan.micro_batch else "")
+    size += f" in {precision}" + (f", {pace:.1f} times as fast here" if pace > 1 else "")
     reasons = (
         why,
         f"{size}: an image takes {memory / 2**20:.1f} MiB in both networks, and {micro:,} of them are half of what is free",
         f"{_duration(given)}{'' if seconds else ' by default'}: a look at an image takes about {1000 * look:.1f} ms here",
     )
-    return Choice(Recipe(_coloured(base.method, problem), plan, f"picked by auto; {base.source}"), given, reasons)
+    return Choice(Recipe(_coloured(base.method, problem), plan, f"picked by auto; {base.source}"), given, precision, reasons)
 
 
 def look_seconds(health: Health) -> float:
@@ -88,6 +96,17 @@ def pick(task: str, inputs: InputSpec, health: Health, looks: float) -> tuple[Re
     else:
         lack = f"the time is enough for {looks:,.0f} looks at images" if fits else f"inputs of {height}x{width} are large"
     return PROCEDURAL_RECIPES["procedural-light"], f"procedural images, chosen for even classes: {lack}"
+
+
+def _precision(problem: Problem, given: Precision) -> tuple[Precision, float]:
+    """The precision to compute in, and how many times as fast as fp32 the networks are in it, if that was measured."""
+    runtime, inputs = problem.teacher.runtime, problem.inputs
+    if given != "auto" or runtime.device.type != "cpu":
+        return runtime.precision, 1.0
+    x = torch.randn(max(2, min(TIMED, PROBED // inputs.values)), *inputs.shape, generator=torch.Generator().manual_seed(0))
+    seconds = seconds_by_precision(problem.teacher.network, problem.student, x)
+    faster = seconds["fp32"] / seconds["bf16"]
+    return ("bf16", faster) if faster >= FASTER else ("fp32", 1.0)
 
 
 def _duration(seconds: float) -> str:

@@ -20,11 +20,22 @@ BLOB, STROKE = (0.15, 0.75), (0.08, 0.3)  # share of an image inside its outline
 PULL = 4.0  # how strongly, at most, outlines keep to the middle
 
 
-def draw(n: int, families: tuple[str, ...], shape: Shape, runtime: Runtime) -> Tensor:
-    """n pictures [n, C, H, W] in [0, 1] pixels, as many of each family as of any other, in random order."""
+def draw(n: int, families: tuple[str, ...], shape: Shape, runtime: Runtime, symmetric: float = 0.0) -> Tensor:
+    """n pictures [n, C, H, W] in [0, 1] pixels, as many of each family as of any other, in random order.
+
+    In a share `symmetric` of them the right half mirrors the left one.
+    """
     shares = [len(range(i, n, len(families))) for i in range(len(families))]
     pictures = torch.cat([FAMILIES[name](share, shape, runtime) for name, share in zip(families, shares, strict=True) if share])
-    return finished(pictures, runtime)[torch.randperm(n, generator=runtime.random, device=runtime.device)]
+    x = finished(pictures, runtime)
+    x = torch.where(runtime.uniform(n, 1, 1, 1) < symmetric, mirrored(x), x)
+    return x[torch.randperm(n, generator=runtime.random, device=runtime.device)]
+
+
+def mirrored(x: Tensor) -> Tensor:
+    """x [n, C, H, W] with the left half of each picture, mirrored, in place of the right one."""
+    half = x.shape[3] // 2
+    return torch.cat([x[..., : x.shape[3] - half], x[..., :half].flip(3)], dim=3)
 
 
 def finished(x: Tensor, runtime: Runtime) -> Tensor:

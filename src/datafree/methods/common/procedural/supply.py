@@ -21,6 +21,8 @@ class Supply(Settings):
 
     families: Annotated[tuple[Family, ...], Field(min_length=1)] = ("leaves", "textured", "clouds", "cppn")
     """What is drawn, in equal parts: dead leaves, the same filled with textures, 1/f clouds, networks of sines."""
+    symmetric: float = Field(0.5, ge=0, le=1)
+    """Share of images whose right half mirrors the left one, as so many things look from the front (ours)."""
     candidates: PositiveInt = 4
     """Images drawn for each that is kept. Segmentation keeps all that it draws, since a class there is a pixel's."""
     batch: Images = 128
@@ -50,7 +52,7 @@ class Supplier:
     def _some(self, n: int) -> Tensor:
         settings, inputs = self.settings, self.problem.inputs
         several = settings.candidates if self.tally else 1
-        x = inputs.to_network(draw(several * n, settings.families, inputs.shape, self.runtime))
+        x = inputs.to_network(draw(several * n, settings.families, inputs.shape, self.runtime, settings.symmetric))
         if not self.tally:
             return x
         with torch.no_grad(), self.runtime.autocast():

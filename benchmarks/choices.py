@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,19 +25,18 @@ from datafree.core.files import write_text
 from datafree.core.runtime import Runtime
 from datafree.engine.method import Method
 from datafree.recipes import find_recipe
+from datafree.recipes.plans import ADAM
 from datafree.reports import record
-
-LIGHT = find_recipe("fast-light")
-SIZES: dict[str, dict[str, Any]] = {
-    "fashion-resnet8": {"batch": 64, "steps": 15, "images_per_round": 33},
-    "cifar10-resnet20": {"batch": 64, "steps": 13, "images_per_round": 34},
-}
 
 Change = Callable[[Method, Plan], tuple[Method, Plan]]
 
 
 def method(**changes: Any) -> Change:
     return lambda method, plan: (method.replaced(**changes), plan)
+
+
+def plan(**changes: Any) -> Change:
+    return lambda method, plan: (method, plan.replaced(**changes))
 
 
 def steps(n: int) -> Change:
@@ -47,8 +47,17 @@ def steps(n: int) -> Change:
     )
 
 
-CHOICES: dict[str, Change] = {
-    "auto's own": method(),
+def candidates(n: int) -> Change:
+    """Each image chosen from n, and as many images as take the same time."""
+    return lambda method, plan: (
+        method.replaced(supply={"candidates": n}),
+        plan.replaced(images_per_round=plan.images_per_round * 16 // n),
+    )
+
+
+OWN = "auto's own"
+FAST: dict[str, Change] = {
+    OWN: method(),
     "no mixup": method(look={"mixup": 0.0}),
     "mixup half the time, CutMix the other half": method(look={"mixup": 0.5, "cutmix": 0.5}),
     "classes exactly balanced": method(inversion={"balanced": True}),
@@ -63,7 +72,47 @@ CHOICES: dict[str, Change] = {
     "20 steps an image": steps(20),
     "no meta-learning: one generator, trained on": method(meta="none"),
     "temperature 4 in place of 20": method(look={"temperature": 4.0}),
-    "averaged student": lambda method, plan: (method, plan.replaced(ema_decay=0.998)),
+    "averaged student": plan(ema_decay=0.998),
+}
+PROCEDURAL: dict[str, Change] = {
+    OWN: method(),
+    "no image symmetric": method(supply={"symmetric": 0.0}),
+    "all images symmetric": method(supply={"symmetric": 1.0}),
+    "chosen from 4": candidates(4),
+    "chosen from 48": candidates(48),
+    "not chosen": candidates(1),
+    "no picture but networks of sines": method(supply={"families": ("cppn",)}),
+    "mixup always": method(look={"mixup": 1.0}),
+    "no mixup": method(look={"mixup": 0.0}),
+    "temperature 4": method(look={"temperature": 4.0}),
+    "temperature 20": method(look={"temperature": 20.0}),
+    "half the student's rate": lambda method, plan: (method, plan.replaced(lr=plan.lr / 2)),
+    "twice the student's rate": lambda method, plan: (method, plan.replaced(lr=plan.lr * 2)),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What `auto` took for a case of the grid, and what is changed of it."""
+
+    recipe: str
+    plan: dict[str, Any]
+    choices: dict[str, Change]
+    look: dict[str, Any] = field(default_factory=dict)
+
+
+SETTINGS = {
+    "fashion-resnet8": Setting("fast-light", {"batch": 64, "steps": 15, "images_per_round": 33}, FAST),
+    "cifar10-resnet20": Setting("fast-light", {"batch": 64, "steps": 13, "images_per_round": 34}, FAST),
+    "fashion-groupnorm": Setting(
+        "procedural-light", {"batch": 64, "steps": 12, "images_per_round": 20, "lr": 0.1, "ema_decay": 0.99}, PROCEDURAL
+    ),
+    "fashion-vit": Setting(
+        "procedural-light",
+        {"batch": 64, "steps": 7, "images_per_round": 13, "ema_decay": 0.99, **ADAM, "lr": 3e-3},
+        PROCEDURAL,
+        {"temperature": 4.0, "mixup": 0.0},
+    ),
 }
 
 
@@ -73,7 +122,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="as for grid.py")
     parser.add_argument("--weights", type=Path, help="as for grid.py")
     parser.add_argument("--runs", type=Path, default=Path("runs/grid"))
-    parser.add_argument("--case", choices=SIZES, default="fashion-resnet8")
+    parser.add_argument("--case", choices=SETTINGS, default="fashion-resnet8")
     parser.add_argument("--seconds", type=int, default=150)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
@@ -83,7 +132,7 @@ def main() -> None:
     prepare(given.case, given)
     # Fresh processes, since CPU time is that of a process, and threads are counted when torch is imported.
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        rows = list(pool.map(partial(row, given=given), CHOICES))
+        rows = list(pool.map(partial(row, given=given), SETTINGS[given.case].choices))
     result = {
         "task": f"{given.case} of benchmarks/grid.py, judged by held-out training images; one seed, short runs",
         "command": f"python benchmarks/choices.py --data FOLDER --case {given.case} --seconds {given.seconds}",
@@ -99,16 +148,18 @@ def main() -> None:
 
 def row(name: str, given: argparse.Namespace) -> dict[str, Any]:
     """One student and what came of it."""
-    where = folder(given.case, given)
-    out = where / "choices" / f"{list(CHOICES).index(name):02}-{given.seconds}s-{given.seed}"
-    plan = LIGHT.plan.replaced(**SIZES[given.case], eval_every=10)
-    colour = {"flip": CASES[given.case].colour}
-    chosen, plan = CHOICES[name](LIGHT.method.replaced(look={"augment": colour}, views=colour), plan)
+    where, setting = folder(given.case, given), SETTINGS[given.case]
+    out = where / "choices" / f"{list(setting.choices).index(name):02}-{given.seconds}s-{given.seed}"
+    light, colour = find_recipe(setting.recipe), {"flip": CASES[given.case].colour}
+    changes = {"look": {"augment": colour, **setting.look}, "views": colour}
+    fields = type(light.method).model_fields
+    base = light.method.replaced(**{each: change for each, change in changes.items() if each in fields})
+    chosen, planned = setting.choices[name](base, light.plan.replaced(**setting.plan, eval_every=10))
     teacher = where / "teacher.safetensors"
     distill(
         teacher,
         CASES[given.case].student,
-        recipe=Recipe(chosen, plan, f"choices.py: {name}"),
+        recipe=Recipe(chosen, planned, f"choices.py: {name}"),
         out=out,
         eval_data=str(where / "watched.npz"),
         device="cpu",

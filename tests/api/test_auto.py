@@ -102,18 +102,21 @@ def test_what_auto_picks_watches_for_a_collapse(taught: Network) -> None:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "optimizer", "clipped"),
+    ("architecture", "optimizer", "rate", "clipped", "mixup"),
     [
-        ("resnet8-half", "sgd", False),
-        ("resnet8-gn-half", "sgd", False),
-        ("vit-mini-half", "adam", False),
-        ("vgg8-plain-half", "sgd", True),
+        ("resnet8-half", "sgd", 0.1, False, 1.0),
+        ("resnet8-gn-half", "sgd", 0.1, False, 1.0),
+        ("vit-mini-half", "adam", 3e-3, False, 0.0),
+        ("vgg8-plain-half", "sgd", 0.05, True, 1.0),
     ],
 )
-def test_the_optimizer_follows_the_student(architecture: str, optimizer: str, clipped: bool) -> None:
+def test_the_optimizer_and_the_look_follow_the_student(
+    architecture: str, optimizer: str, rate: float, clipped: bool, mixup: float
+) -> None:
     inputs = InputSpec(shape=(1, 32, 32))
-    plan = choice(network(1, "lenet5", inputs), network(2, architecture, inputs).module, seconds=60).recipe.plan
-    assert (plan.optimizer, plan.clip > 0) == (optimizer, clipped)
+    recipe = choice(network(1, "lenet5", inputs), network(2, architecture, inputs).module, seconds=60).recipe
+    assert (recipe.plan.optimizer, recipe.plan.lr, recipe.plan.clip > 0) == (optimizer, rate, clipped)
+    assert recipe.method.look.mixup == mixup
 
 
 def test_the_faster_precision_is_taken_on_a_cpu_and_kept_on_resume(

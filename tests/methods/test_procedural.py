@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from datafree import Plan, Procedural, Recipe, distill, synthesize
 from datafree.core.runtime import Runtime
 from datafree.engine.method import Problem
+from datafree.methods.common.procedural import supply as supplies
 from datafree.methods.common.procedural.fields import power_law
 from datafree.methods.common.procedural.leaves import LEAVES, _painted, radii
 from datafree.methods.common.procedural.pictures import FAMILIES, draw, outlines
@@ -159,6 +160,21 @@ def entropy_of(x: Tensor) -> float:
     tally = Tally(10, x.device)
     tally.choose(Narrow()(x).argmax(1), len(x))
     return tally.entropy().item()
+
+
+def test_few_large_images_are_drawn_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    class Counting(Narrow):
+        def forward(self, x: Tensor) -> Tensor:
+            asked.append(len(x))
+            return super().forward(x)
+
+    monkeypatch.setattr(supplies, "TOGETHER", 100 * INPUTS.values)
+    made = started(Procedural(supply={"candidates": 16}), Counting())
+    asked.clear()
+    assert len(made.synthesize(20).x) == 20
+    assert (sum(asked), max(asked)) == (320, 96)
 
 
 def test_what_is_kept_is_much_more_even_than_the_supply() -> None:

@@ -66,7 +66,7 @@ def choose(problem: Problem, seconds: float | None = None, precision: Precision 
         f"{size}: an image takes {memory / 2**20:.1f} MiB in both networks, and {micro:,} of them are half of what is free",
         f"{_duration(given)}{'' if seconds else ' by default'}: a look at an image takes about {1000 * look:.1f} ms here",
     )
-    return Choice(Recipe(_coloured(base.method, problem), plan, f"picked by auto; {base.source}"), given, precision, reasons)
+    return Choice(Recipe(_suited(base.method, problem), plan, f"picked by auto; {base.source}"), given, precision, reasons)
 
 
 def look_seconds(health: Health) -> float:
@@ -113,10 +113,13 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
-def _coloured(method: Method, problem: Problem) -> Method:
-    """Objects in colour may be mirrored; grey images are often digits, and may not."""
+def _suited(method: Method, problem: Problem) -> Method:
+    """`method` for these images and this student. Images in colour may be mirrored; grey ones are often digits, and may not. A
+    transformer learns more from whole images and sharper answers.
+    """
     flip = {"flip": problem.inputs.shape[0] == 3}
-    changes = {"look": {"augment": flip}, "views": flip}
+    seen = {"temperature": 4.0, "mixup": 0.0} if _is_transformer(problem.student) else {}
+    changes = {"look": {"augment": flip, **seen}, "views": flip}
     return method.replaced(**{name: change for name, change in changes.items() if name in type(method).model_fields})
 
 
@@ -138,13 +141,17 @@ def _sized(plan: Plan, looks: float, micro: int) -> Plan:
 
 
 def _optimizer(student: nn.Module) -> dict[str, Any]:
-    """Changes of the plan for a student that gradient descent with momentum may not train at the recipe's rate: Adam for one
-    with layer norms or attention, as transformers have; clipped gradients for one without any norm, which may diverge.
+    """Changes of the plan by the student: Adam for a transformer, which gradient descent with momentum hardly trains; clipped
+    gradients for one without any norm, which may diverge, and a high rate for all others.
     """
-    layers = list(student.modules())
-    if any(isinstance(layer, nn.LayerNorm | nn.MultiheadAttention) for layer in layers):
-        return ADAM | {"lr": 1e-3}
-    return {} if any(isinstance(layer, _NormBase | nn.GroupNorm) for layer in layers) else {"clip": CLIP}
+    if _is_transformer(student):
+        return ADAM | {"lr": 3e-3}
+    normed = any(isinstance(layer, _NormBase | nn.GroupNorm) for layer in student.modules())
+    return {"lr": 0.1} if normed else {"clip": CLIP}
+
+
+def _is_transformer(student: nn.Module) -> bool:
+    return any(isinstance(layer, nn.LayerNorm | nn.MultiheadAttention) for layer in student.modules())
 
 
 def _micro_batch(problem: Problem, health: Health) -> tuple[int, int]:

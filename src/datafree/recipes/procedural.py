@@ -10,13 +10,13 @@ _AFFINE = Augmentation(shift=0.1, scale=0.1, degrees=10)
 
 
 def _light(augment: Augmentation, data: str) -> Recipe:
-    """A pool of the newest 20,000 images, of which each is seen about ten times; minutes for a small teacher on one core."""
+    """Images chosen from sixteen times as many, each seen about forty times; minutes for a small teacher on one core."""
     return Recipe(
-        Procedural(look=Look(temperature=20, augment=augment, mixup=1.0)),
+        Procedural(supply={"candidates": 16}, look=Look(temperature=20, augment=augment, mixup=1.0)),
         Plan(
             rounds=220,
             warmup=20,
-            images_per_round=256,
+            images_per_round=64,
             pool_size=20_000,
             steps=40,
             batch=64,

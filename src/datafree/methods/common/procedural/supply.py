@@ -13,6 +13,7 @@ from datafree.core.state import Stateful
 from datafree.engine.method import Problem
 from datafree.methods.common.procedural.pictures import draw
 
+TOGETHER = 2**24  # most values of the images that are drawn together
 Family = Literal["leaves", "textured", "clouds", "cppn"]
 
 
@@ -26,7 +27,7 @@ class Supply(Settings):
     candidates: PositiveInt = 4
     """Images drawn for each that is kept. Segmentation keeps all that it draws, since a class there is a pixel's."""
     batch: Images = 128
-    """Images kept at a time; the teacher is asked about `candidates` times as many together."""
+    """Images kept at a time, fewer of large ones; the teacher is asked about `candidates` times as many together."""
 
 
 class Supplier:
@@ -35,10 +36,12 @@ class Supplier:
     def __init__(self, settings: Supply, problem: Problem, runtime: Runtime):
         self.settings, self.problem, self.runtime = settings, problem, runtime
         self.tally = Tally(problem.classes, runtime.device) if problem.task == "classification" else None
+        self.several = settings.candidates if self.tally else 1
 
     def __call__(self, n: int) -> Tensor:
         """n images [n, C, H, W] in network units; logs how even the classes of all images so far are."""
-        batch = self.settings.batch
+        most = TOGETHER // (self.problem.inputs.values * self.several)
+        batch = max(1, min(self.settings.batch, most))
         x = torch.cat([self._some(min(batch, n - done)) for done in range(0, n, batch)])
         if self.tally:
             self.runtime.note("class_entropy", self.tally.entropy())
@@ -51,8 +54,7 @@ class Supplier:
 
     def _some(self, n: int) -> Tensor:
         settings, inputs = self.settings, self.problem.inputs
-        several = settings.candidates if self.tally else 1
-        x = inputs.to_network(draw(several * n, settings.families, inputs.shape, self.runtime, settings.symmetric))
+        x = inputs.to_network(draw(self.several * n, settings.families, inputs.shape, self.runtime, settings.symmetric))
         if not self.tally:
             return x
         with torch.no_grad(), self.runtime.autocast():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from grid_table import auto_choices_table, grid_table
+from reliability_table import reliability_table
 
 from datafree.recipes.experiments import EXPERIMENTS
 
@@ -216,6 +217,7 @@ def written() -> dict[Path, str]:
             "grid": grid_table(having("rows")),
             "auto-choices": auto_choices_table(having("auto_choices")),
         },
+        ROOT / "docs" / "reliability.md": {"reliability": reliability_table(having("kills"))},
         ROOT / "docs" / "methods" / "sttss.md": {"choices": choices_table(having("choices"))},
         ROOT / "docs" / "methods" / "dda.md": {
             "comparison": comparison_table(having("comparison")),

@@ -26,13 +26,16 @@ def replace_atomically(path: Path, write: Callable[[Path], object], parents: boo
     """Write a temporary file beside `path` with `write`, flush it to the disk, then rename it to `path`.
 
     A kill at any moment leaves the old file or the new one. With `parents` missing folders are made; without it a folder that
-    somebody deleted does not come back. Raises `OSError` if writing fails, on a full disk for example: the temporary file is
-    then removed and the old file stays.
+    somebody deleted does not come back. A link at `path` is replaced, not written through. Raises `OSError` if `path` is a
+    device, a pipe or a folder, and if writing fails, on a full disk for example: the temporary file is then removed and the old
+    file stays.
     """
+    refuse_no_file(path)
     temporary = temporary_of(path)
     try:
         if parents:
             path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)  # others may have put a link there, through which `write` would write
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -44,6 +47,12 @@ def replace_atomically(path: Path, write: Callable[[Path], object], parents: boo
         if isinstance(error, OSError | RuntimeError | SafetensorError):  # each writer reports a full disk in its own way
             raise OSError(_why(path, error)) from error
         raise
+
+
+def refuse_no_file(path: Path) -> None:
+    """Raise `OSError` if `path` is, or is a link to, what a new file must not replace: a device, a pipe or a folder."""
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - pathlib's raise where no permission is
+        raise OSError(f"{path} is no regular file, and is not replaced by one; name a new file.")
 
 
 def _why(path: Path, error: Exception) -> str:
@@ -91,7 +100,20 @@ def path_or_temporary(path: str | Path | None, name: str) -> Iterator[Path]:
 
 def write_text(path: Path, text: str, parents: bool = False) -> None:
     """Write `text` to `path` as UTF-8, as `replace_atomically` does."""
-    replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), parents)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("x", encoding="utf-8") as file:
+            file.write(text)
+
+    replace_atomically(path, write, parents)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, or a folder with all that is in it, if it is there; of a link only the link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Atomic writes, safetensors files with their metadata, files of `torch.save`, and hashes of files."""
+"""Atomic writes, safetensors files with their metadata, and hashes of files."""
 
 import contextlib
 import errno
@@ -6,13 +6,9 @@ import hashlib
 import os
 import shutil
 import tempfile
-import warnings
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -156,24 +152,6 @@ def _readable(path: Path) -> Iterator[None]:
         raise ValueError(
             f"{path} is not a safetensors file, or is cut short ({first_line(error)}); copy or make it again."
         ) from error
-
-
-def read_torch(path: Path) -> Any:
-    """What `torch.save` wrote, on the CPU, read with `weights_only=True`.
-
-    Raises `ValueError` for an archive that unpacks to more than its own size, as torch never writes one, and else whatever
-    torch's reader raises: foreign bytes make it stumble in any way.
-    """
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as packed:
-            entries = packed.infolist()
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise ValueError("it is compressed, which torch does not do")
-        if sum(entry.file_size for entry in entries) > path.stat().st_size:
-            raise ValueError("it says that it holds more than its size")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of old forms and rare tensors, which the caller accepts or refuses by itself
-        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def metadata_entry(path: Path, name: str) -> str | None:

@@ -21,9 +21,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from datafree.cli import main
+from datafree.core import files
 from datafree.data.images import list_images, read_files, read_mask
 from datafree.data.labelled import load_labelled
 from datafree.data.sets import SetCard, read_set, shard_path, write_shard
+from datafree.networks.network import load
+from datafree.networks.weights import read_weights
 
 
 def pixels(n: int = 6, shape: tuple[int, ...] = INPUTS.shape, dtype: torch.dtype = torch.uint8) -> Tensor:
@@ -256,3 +259,17 @@ def test_no_name_from_a_file_paints_the_terminal(tmp_path: Path, capsys: pytest.
     assert "\x1b" not in out
     assert r"\x1b" in out or r"\u001b" in out
     assert not any(each.startswith("teacher: trusted") for each in out.splitlines())
+
+
+@pytest.mark.parametrize(("tensors", "padding"), [(20_000, 0), (1, 2**23)])
+def test_a_header_that_takes_long_to_read_is_refused_first(
+    tensors: int, padding: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "safe_open", None)
+    header: dict[str, Any] = {f"t{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(tensors)}
+    text = json.dumps({"__metadata__": {"x": "y" * padding}, **header}).encode()
+    path = tmp_path / "many.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    for read in (read_set, load, read_weights):
+        with pytest.raises(ValueError, match=r"has a header of [\d,]+ bytes that lists about [\d,]+ tensors"):
+            read(path)

@@ -16,6 +16,8 @@ from datafree.core.settings import first_line
 from datafree.core.shortages import advice
 
 MAX_CARD = 64 * 2**10  # largest card in the metadata of a file, bytes of JSON
+MOST_HEADER = 2**23  # bytes of a safetensors header
+MOST_TENSORS = 2**14  # in a safetensors file; the reader takes a tenth of a millisecond for each, empty ones too
 
 
 def replace_atomically(path: Path, write: Callable[[Path], object], parents: bool = False) -> None:
@@ -122,8 +124,9 @@ def sha256(path: Path) -> str:
 def opened_safetensors(path: Path) -> Iterator[tuple[dict[str, str], Callable[[], dict[str, Tensor]]]]:
     """Metadata of a safetensors file (`{}` if it has none) and a function that reads all its tensors; parses the header once.
 
-    Raises `ValueError` if the file is not a safetensors file or is cut short.
+    Raises `ValueError` if the file is not a safetensors file, is cut short, or lists more tensors than any network here has.
     """
+    _check_header(path)
     with contextlib.ExitStack() as stack:
         with _readable(path):
             file = stack.enter_context(safe_open(path, "pt"))
@@ -134,6 +137,21 @@ def opened_safetensors(path: Path) -> Iterator[tuple[dict[str, str], Callable[[]
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a dict
 
         yield metadata, read
+
+
+def _check_header(path: Path) -> None:
+    """Raise `ValueError` for a file whose header takes long to read; what else is wrong with it the reader finds."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no regular file; name a safetensors file.")
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = file.read(min(length, MOST_HEADER))
+    tensors = header.count(b"{") - 1  # at most: names and metadata may hold this sign too
+    if tensors > MOST_TENSORS or (length > MOST_HEADER and 8 + length <= path.stat().st_size):
+        raise ValueError(
+            f"{path} has a header of {length:,} bytes that lists about {tensors:,} tensors, and up to {MOST_HEADER:,} and "
+            f"{MOST_TENSORS:,} are read; make the file again with the tensors of one network or set."
+        )
 
 
 @contextlib.contextmanager

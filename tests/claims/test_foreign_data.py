@@ -22,6 +22,7 @@ from torch import Tensor
 
 from datafree.cli import main
 from datafree.core import files
+from datafree.data import images as read_images
 from datafree.data.images import list_images, read_files, read_mask
 from datafree.data.labelled import load_labelled
 from datafree.data.sets import SetCard, read_set, shard_path, write_shard
@@ -259,6 +260,28 @@ def test_no_name_from_a_file_paints_the_terminal(tmp_path: Path, capsys: pytest.
     assert "\x1b" not in out
     assert r"\x1b" in out or r"\u001b" in out
     assert not any(each.startswith("teacher: trusted") for each in out.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        (
+            {"images": (900, 8, 8), "labels": (60_000,), "masks": (60_000,)},
+            r"images, labels, masks would unpack to 0 MiB, over",
+        ),
+        ({"images": (9, 8, 8), "void": (2000,)}, r"`void` has 2,128 bytes, and at most 1,024 are read"),
+        ({"images": (9, 8, 8), "colours": (2**20, 3)}, "`colours` has"),
+    ],
+)
+def test_all_arrays_of_an_archive_together_take_limited_memory(
+    arrays: dict[str, tuple[int, ...]], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_images, "SMALL", 2**17)  # more than any of the first
+    monkeypatch.setattr(read_images, "_read_array", None)
+    contents: dict[str, Any] = {name: np.zeros(shape, np.uint8) for name, shape in arrays.items()}
+    np.savez_compressed(tmp_path / "many.npz", **contents)
+    with pytest.raises(ValueError, match=words):
+        load_labelled(str(tmp_path / "many.npz"))
 
 
 @pytest.mark.parametrize(("tensors", "padding"), [(20_000, 0), (1, 2**23)])

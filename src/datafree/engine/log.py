@@ -12,6 +12,7 @@ from datafree.core.settings import first_line
 from datafree.engine.progress import Progress
 
 MOST_ROUNDS = 10**12  # in a log
+MOST_BYTES = 2**27  # of a log: the largest of a real run has some MiB
 
 
 class RunLog:
@@ -106,6 +107,8 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     try:
         if not path.is_file():
             raise ValueError("it is no regular file")
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"it is larger than {MOST_BYTES / 2**20:.0f} MiB")
         complete = path.read_text(encoding="utf-8").rpartition("\n")[0]  # a kill may have cut the last line
         rows = list(csv.DictReader(io.StringIO(complete)))
         for row in rows:

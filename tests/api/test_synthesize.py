@@ -241,6 +241,6 @@ def test_a_set_of_one_image_or_of_very_many_classes_is_described_shortly() -> No
     many = TransferSet(card, (torch.zeros(3, 1, 8, 8, dtype=torch.uint8),), logits=(logits,))
     shown = describe_set(many)["classes (teacher's argmax)"]
     assert shown.startswith("0:0 1:0 2:0 3:0 4:0 5:1 6:0")
-    assert shown.endswith("17:0 70000:2 and 99,980 classes of no more images")
+    assert shown.endswith("18:0 70000:2 and 99,980 classes of no more images")
     few = TransferSet(card, many.pixels, logits=(logits[:, :20],))
     assert describe_set(few)["classes (teacher's argmax)"].split() == ["0:2", *(f"{i}:{int(i == 5)}" for i in range(1, 20))]

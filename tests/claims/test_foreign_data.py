@@ -296,3 +296,16 @@ def test_a_header_that_takes_long_to_read_is_refused_first(
     for read in (read_set, load, read_weights):
         with pytest.raises(ValueError, match=r"has a header of [\d,]+ bytes that lists about [\d,]+ tensors"):
             read(path)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_set_is_opened_before_it_is_hashed(
+    suffix: str, tmp_path: Path, teacher_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(files, "sha256", None)
+    data = tmp_path / f"x{suffix}"
+    with data.open("wb") as file:
+        file.truncate(2**33)
+    line = f"distill {teacher_file} --student {TINY} --recipe stored-mnist --method.path {data} --device cpu"
+    refused([*line.split(), "--out", str(tmp_path / "run")], f"{data} is not a", capsys)
+    assert not (tmp_path / "run").exists()

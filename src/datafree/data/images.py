@@ -118,6 +118,19 @@ def read_npz(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
     Raises `ValueError` for a file of another kind, for entries that are no arrays or hold Python objects, and for a file that
     claims to unpack to far more than such data do.
     """
+    with _opened_npz(path, names) as (packed, wanted):
+        return {name: _read_array(packed, entry) for name, entry in wanted.items()}
+
+
+def check_npz(path: Path, names: Collection[str]) -> None:
+    """Raise `ValueError` as `read_npz` does for a file of another kind, or that unpacks to too much; reads no array."""
+    with _opened_npz(path, names):
+        pass
+
+
+@contextlib.contextmanager
+def _opened_npz(path: Path, names: Collection[str]) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """An `.npz` file, and its entries for arrays of one of `names`, whose sizes have been checked."""
     if not path.is_file():
         raise ValueError(f"{path} does not exist or is no file; name an existing .npz.")
     try:
@@ -134,7 +147,7 @@ def read_npz(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
                 raise OSError(
                     f"{', '.join(wanted)} would unpack to {whole / 2**20:,.0f} MiB, over {MOST_PACKED} times their size"
                 )
-            return {name: _read_array(packed, entry) for name, entry in wanted.items()}
+            yield packed, wanted
     except Exception as error:  # a foreign archive makes the readers of zip files and arrays fail in many ways
         raise ValueError(
             f"{path} is not a plain .npz of arrays ({first_line(error)}); "

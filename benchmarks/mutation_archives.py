@@ -177,7 +177,7 @@ def no_file(random: Random, path: Path) -> str:
         path.touch()
     elif way == "sparse":
         with path.open("wb") as file:
-            file.truncate(2**32)
+            file.truncate(2**40)
     else:
         path.symlink_to({"endless": "/dev/zero", "circle": path.name, "nowhere": "nowhere", "memory": "/proc/self/mem"}[way])
     return way

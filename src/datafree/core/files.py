@@ -16,7 +16,7 @@ from datafree.core.settings import first_line
 from datafree.core.shortages import advice
 
 MAX_CARD = 64 * 2**10  # largest card in the metadata of a file, bytes of JSON
-MOST_HEADER = 2**23  # bytes of a safetensors header
+MOST_HEADER = 2**22  # bytes of a safetensors header
 MOST_TENSORS = 2**14  # in a safetensors file; the reader takes a tenth of a millisecond for each, empty ones too
 
 
@@ -146,6 +146,8 @@ def _check_header(path: Path) -> None:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = file.read(min(length, MOST_HEADER))
+    if not header.startswith(b"{"):  # before the reader maps the whole file into memory
+        raise ValueError(f"{path} is not a safetensors file, or is cut short (it has no header); copy or make it again.")
     tensors = header.count(b"{") - 1  # at most: names and metadata may hold this sign too
     if tensors > MOST_TENSORS or (length > MOST_HEADER and 8 + length <= path.stat().st_size):
         raise ValueError(

@@ -1,5 +1,6 @@
 """Ways to spoil whole files: safetensors, pickles, zip archives, and things in their place that are no files."""
 
+import codecs
 import io
 import json
 import os
@@ -7,6 +8,7 @@ import pickle
 import shutil
 import zipfile
 import zlib
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -60,6 +62,24 @@ def code() -> tuple[Calls, ...]:
     )
 
 
+def hungry() -> tuple[Any, ...]:
+    """Objects whose pickles call, by functions that torch allows, for gigabytes: by a number, or by a tensor without end."""
+    endless = torch.zeros(1).expand(BOMB)
+    text: Any = "x" * 9
+    for _ in range(30):
+        text = Calls(codecs.encode, text, "hex" if isinstance(text, Calls) else "latin1")  # twice as long each time
+    return (
+        Calls(bytearray, BOMB),
+        Calls(torch.Tensor, BOMB // 4),
+        Calls(torch.DoubleTensor, BOMB // 8),
+        Calls(torch.UntypedStorage, BOMB),
+        Calls(torch._tensor._rebuild_from_type_v2, bytearray, bytearray, (BOMB,), {}),
+        Calls(set, endless),
+        Calls(OrderedDict, [endless]),
+        text,
+    )
+
+
 def laughs() -> list[Any]:
     """Lists within lists, 2^60 when each is counted wherever it stands, and 60 in a file."""
     found: list[Any] = [0.0]
@@ -70,12 +90,14 @@ def laughs() -> list[Any]:
 
 def spoilt_pickle(random: Random, value: object) -> bytes:
     """A file of `torch.save` that runs code, unpacks to gigabytes, is of the old form, or holds a pickle that is spoilt."""
-    way = random.choice(("code", "code", "part", "legacy", "bare", "bomb", "pickle", "numbers", "names"))
+    way = random.choice(("code", "code", "part", "legacy", "bare", "bomb", "pickle", "numbers", "names", "call"))
     evil = random.choice((*code(), laughs()))
     if way == "part" and isinstance(value, dict):
         value = {**value, random.choice(list(value)): evil}
     elif way in ("code", "bare"):
         value = evil
+    elif way == "call":
+        value = {"x": random.choice(hungry())}
     if way == "bare":
         return pickle.dumps(value, protocol=random.choice((0, 2, 4)))
     file = io.BytesIO()
@@ -83,7 +105,7 @@ def spoilt_pickle(random: Random, value: object) -> bytes:
     data = file.getvalue()
     if way == "legacy":
         return raw(random, data) if random.random() < 0.7 else data
-    if way in ("code", "part"):
+    if way in ("code", "part", "call"):
         return data
     with zipfile.ZipFile(io.BytesIO(data)) as packed:
         entries = {entry.filename: packed.read(entry) for entry in packed.infolist()}
@@ -155,7 +177,7 @@ def no_file(random: Random, path: Path) -> str:
         path.touch()
     elif way == "sparse":
         with path.open("wb") as file:
-            file.truncate(2**32)
+            file.truncate(2**40)
     else:
         path.symlink_to({"endless": "/dev/zero", "circle": path.name, "nowhere": "nowhere", "memory": "/proc/self/mem"}[way])
     return way

@@ -19,6 +19,8 @@ from mutation_ways import FORGED, put, raw
 from mutations_networks import distil
 from PIL import Image
 
+from datafree.data.labelled import ARRAYS
+
 
 def use_labelled(random: Random, name: str, masks: bool = False) -> str:
     """A line that reads the labelled data `name`."""
@@ -98,7 +100,7 @@ def array_files(random: Random) -> tuple[str, str]:
     """Headers that lie, objects that run code, archives that unpack to gigabytes."""
     base = _base(random)
     entries, name = _entries(base), random.choice(("images.npy", "labels.npy"))
-    way = random.choice(("header", "header", "objects", "pickle", "bomb", "version", "bytes", "long", "nested", "twice"))
+    way = random.choice(("header", "header", "objects", "pickle", "bomb", "version", "bytes", "long", "nested", "twice", "sum"))
     if way == "header":
         shape = random.choice(
             ("(10**12,)", "(1000000000000,)", "(99999999, 8, 8)", "(-1, 8, 8)", "(0, 8, 8)", "()", "(2, 3", "None")
@@ -124,12 +126,16 @@ def array_files(random: Random) -> tuple[str, str]:
         entries[name] = raw(random, entries[name])
     elif way == "twice":
         entries[name[:-4]] = raw(random, entries[name])
+    elif way == "sum":
+        entries |= {f"{each}.npy": _npy(np.zeros((2**20, 8, 8), np.uint8)) for each in ARRAYS}
     head = (
         b"\x93NUMPY\x01\x00"
         + struct.pack("<H", 70)
         + f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({2**25}, 8, 8), }}".ljust(70).encode()
     )
-    data = bomb(entries, name, head) if way == "bomb" else _archive(entries, random.choice((0, 8, 12, 14)))
+    data = (
+        bomb(entries, name, head) if way == "bomb" else _archive(entries, 8 if way == "sum" else random.choice((0, 8, 12, 14)))
+    )
     return f"{base}: {name} {way}", use_labelled(random, put(Path("foreign.npz"), data), base == "masks.npz")
 
 
@@ -262,6 +268,10 @@ def no_files(random: Random) -> tuple[str, str]:
         distil(path.name, "--recipe dfad-digits --method.batch 8"), f"{other} --student small-cnn-quarter --out run"
         if "--config" in other else other,
         f"synthesize {path} --recipe dafl-mnist-light --n 4 --batch 4 --device cpu --out made.safetensors",
+        f"teach digits.npz --arch small-cnn-quarter --epochs 1 --device cpu --out {path}",
+        f"synthesize {BN} --recipe dafl-mnist-light --n 4 --batch 4 --device cpu --out {path}",
+        f"inspect set.safetensors --preview {path}", distil(BN, "--recipe dfad-digits --method.batch 8").replace(
+            "--out run", f"--out {path}"),
     )  # fmt: skip
     return f"{path} is {way}", random.choice(lines)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from fingerprints import BN
-from mutation_archives import bomb, no_file, relabelled, spoilt_pickle
+from mutation_archives import bomb, joined, no_file, relabelled, split, spoilt_pickle
 from mutation_ways import FORGED, put, raw, text_of, tree
 from mutations_networks import distil, spoilt_header, spoilt_tensors
 from reliability_kills import SET, WEIGHTS
@@ -60,7 +60,7 @@ def state_values(random: Random) -> tuple[str, str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of forms that torch will give up
         odd = ODD[name](value)
-    whole: Any = state | {random.choice((first, first, "x", 3, None, ("a",), FORGED)): odd}
+    whole: Any = state | {random.choice((first, first, "x", 3, None, ("a",), FORGED, "0._packed_params.dtype")): odd}
     way = random.choice(("plain", "plain", "state_dict", "model", "prefix", "list", "inside", "tensor"))
     if way in ("state_dict", "model"):
         whole = {way: whole, "epoch": 3}
@@ -133,6 +133,17 @@ def set_bytes(random: Random) -> tuple[str, str]:
     return f"{base}, {len(data)} bytes", use(random, put(Path(base), data))
 
 
+def long_headers(random: Random) -> tuple[str, str]:
+    """Networks and sets with very many empty tensors, or with very long metadata."""
+    base, tensors = random.choice((BN, SET)), random.choice((150_000, 3))
+    header, body = split(Path(base).read_bytes())
+    header |= {f"t{i}": {"dtype": "F32", "shape": [0], "data_offsets": [len(body), len(body)]} for i in range(tensors)}
+    if tensors == 3:
+        header["__metadata__"] |= {f"m{i}": "x" for i in range(200_000)}
+    put(Path(base), joined(header, body))
+    return f"{base} with {tensors} more tensors", use(random, base) if base == SET else f"inspect {base}"
+
+
 def set_shards(random: Random) -> tuple[str, str]:
     first, second = (Path(name) for name in SHARDS)
     way = random.choice(("missing", "twice", "other", "more", "single", "thing", "renamed", "alone", "network", "many"))
@@ -176,4 +187,5 @@ WEIGHTS_AND_SETS = {
     "set tensors": set_tensors,
     "set bytes": set_bytes,
     "set shards": set_shards,
+    "long headers": long_headers,
 }

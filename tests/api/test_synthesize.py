@@ -15,9 +15,10 @@ from PIL import Image
 
 import datafree
 from datafree import DFAD, STTSS, Plan, Recipe, Stored, TransferSet, distill, synthesize
+from datafree.api.inspect import describe_set
 from datafree.cli.app import main
 from datafree.data.export import FORMATS, soft_labels
-from datafree.data.sets import read_set, shard_path
+from datafree.data.sets import SetCard, read_set, shard_path
 from datafree.engine.method import NoStudent
 from datafree.methods import stored
 
@@ -230,3 +231,16 @@ def test_commands_inspect_and_export_a_set(tmp_path: Path, capsys: pytest.Captur
     line = ["export-set", str(tmp_path / "set.safetensors"), "--to", "npz", "--out", str(tmp_path / "set.npz")]
     assert main(line) == 0
     assert "23 images as npz" in capsys.readouterr().out
+
+
+def test_a_set_of_one_image_or_of_very_many_classes_is_described_shortly() -> None:
+    card = SetCard(inputs=INPUTS, provenance="none")
+    one = TransferSet(card, (torch.zeros(1, 1, 8, 8, dtype=torch.uint8),), targets=(torch.full((1, 10), 0.1),))
+    assert describe_set(one)["entropy of the soft targets"] == "2.303 nats (uniform: 2.303)"
+    logits = torch.nn.functional.one_hot(torch.tensor([70_000, 5, 70_000]), 100_000).float()
+    many = TransferSet(card, (torch.zeros(3, 1, 8, 8, dtype=torch.uint8),), logits=(logits,))
+    shown = describe_set(many)["classes (teacher's argmax)"]
+    assert shown.startswith("0:0 1:0 2:0 3:0 4:0 5:1 6:0")
+    assert shown.endswith("18:0 70000:2 and 99,980 classes of no more images")
+    few = TransferSet(card, many.pixels, logits=(logits[:, :20],))
+    assert describe_set(few)["classes (teacher's argmax)"].split() == ["0:2", *(f"{i}:{int(i == 5)}" for i in range(1, 20))]

@@ -21,9 +21,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from datafree.cli import main
+from datafree.core import files
+from datafree.data import images as read_images
 from datafree.data.images import list_images, read_files, read_mask
 from datafree.data.labelled import load_labelled
 from datafree.data.sets import SetCard, read_set, shard_path, write_shard
+from datafree.networks.network import load
+from datafree.networks.weights import read_weights
 
 
 def pixels(n: int = 6, shape: tuple[int, ...] = INPUTS.shape, dtype: torch.dtype = torch.uint8) -> Tensor:
@@ -256,3 +260,52 @@ def test_no_name_from_a_file_paints_the_terminal(tmp_path: Path, capsys: pytest.
     assert "\x1b" not in out
     assert r"\x1b" in out or r"\u001b" in out
     assert not any(each.startswith("teacher: trusted") for each in out.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        (
+            {"images": (900, 8, 8), "labels": (60_000,), "masks": (60_000,)},
+            r"images, labels, masks would unpack to 0 MiB, over",
+        ),
+        ({"images": (9, 8, 8), "void": (2000,)}, r"`void` has 2,128 bytes, and at most 1,024 are read"),
+        ({"images": (9, 8, 8), "colours": (2**20, 3)}, "`colours` has"),
+    ],
+)
+def test_all_arrays_of_an_archive_together_take_limited_memory(
+    arrays: dict[str, tuple[int, ...]], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_images, "SMALL", 2**17)  # more than any of the first
+    monkeypatch.setattr(read_images, "_read_array", None)
+    contents: dict[str, Any] = {name: np.zeros(shape, np.uint8) for name, shape in arrays.items()}
+    np.savez_compressed(tmp_path / "many.npz", **contents)
+    with pytest.raises(ValueError, match=words):
+        load_labelled(str(tmp_path / "many.npz"))
+
+
+@pytest.mark.parametrize(("tensors", "padding"), [(20_000, 0), (1, 2**23)])
+def test_a_header_that_takes_long_to_read_is_refused_first(
+    tensors: int, padding: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "safe_open", None)
+    header: dict[str, Any] = {f"t{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(tensors)}
+    text = json.dumps({"__metadata__": {"x": "y" * padding}, **header}).encode()
+    path = tmp_path / "many.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    for read in (read_set, load, read_weights):
+        with pytest.raises(ValueError, match=r"has a header of [\d,]+ bytes that lists about [\d,]+ tensors"):
+            read(path)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_set_is_opened_before_it_is_hashed(
+    suffix: str, tmp_path: Path, teacher_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(files, "sha256", None)
+    data = tmp_path / f"x{suffix}"
+    with data.open("wb") as file:
+        file.truncate(2**33)
+    line = f"distill {teacher_file} --student {TINY} --recipe stored-mnist --method.path {data} --device cpu"
+    refused([*line.split(), "--out", str(tmp_path / "run")], f"{data} is not a", capsys)
+    assert not (tmp_path / "run").exists()

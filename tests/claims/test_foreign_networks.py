@@ -1,6 +1,8 @@
 """Networks and weights of others: each is served, or refused in one sentence that says what to do."""
 
 import json
+import pickle
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,14 +13,18 @@ import torch
 from helpers import INPUTS, TINY, network
 from hypothesis import given
 from hypothesis import strategies as st
+from mutation_archives import hungry
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from datafree import DDA, Blend, Plan, Procedural, Recipe, Stored, distill, inspect, pack
 from datafree.cli import main
+from datafree.core.pickles import read_torch
 from datafree.core.runtime import Runtime
+from datafree.engine.record import read_checkpoint
 from datafree.networks.network import load
 from datafree.networks.teacher import Teacher
+from datafree.networks.weights import read_weights
 
 PLAN = Plan(rounds=2, steps=1, batch=4, log_every=1, eval_every=0, grid_every=0, save_every=9)
 Make = Callable[[nn.Module], nn.Module]
@@ -127,12 +133,54 @@ def test_weights_that_are_not_finite_are_named_by_every_verb(tmp_path: Path, cap
     assert not (tmp_path / "packed").exists()
 
 
+def test_a_pickle_that_would_take_memory_by_a_number_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "load", None)
+    for value in hungry():
+        for new in (True, False):
+            torch.save({"x": value}, tmp_path / "weights.pt", _use_new_zipfile_serialization=new)
+            with pytest.raises(ValueError, match="does not hold plain weights: reading it would run its code"):
+                read_weights(tmp_path / "weights.pt")
+            with pytest.raises(ValueError, match=r"is not a checkpoint of this run \(it calls"):
+                read_checkpoint(tmp_path / "weights.pt")
+        (tmp_path / "weights.pt").write_bytes(pickle.dumps(value, protocol=2))
+        with pytest.raises(ValueError, match="reading it would run its code"):
+            read_weights(tmp_path / "weights.pt")
+
+
+def test_plain_values_of_every_kind_are_read_as_torch_reads_them(tmp_path: Path) -> None:
+    whole = torch.arange(6.0).view(2, 3)
+    values: dict[str, Any] = {
+        "state_dict": network(1).module.state_dict(),
+        "list": [1, 2**40, -1.5, None, True, "x", (), (1,), (1, 2, 3), {3}, b"bytes", 2j, torch.Size([2]), torch.float16],
+        "tensors": {"view": whole[:, 1:], "half": torch.nn.Parameter(whole.half())},
+        "counted": Counter("xxy"),
+        "ordered": OrderedDict(a=[whole, [whole]]),
+        "device": torch.device("cpu"),
+    }
+    for new in (True, False):
+        torch.save(values, tmp_path / "values.pt", _use_new_zipfile_serialization=new)
+        assert repr(read_torch(tmp_path / "values.pt")) == repr(values)
+    torch.save(whole.to(torch.float8_e4m3fn), tmp_path / "values.pt")  # which has no old form
+    assert read_torch(tmp_path / "values.pt").float().equal(whole)
+
+
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization", "ignore:torch.quantize", "ignore:.*TypedStorage")
+@pytest.mark.parametrize("kind", [torch.qint8, torch.float16])
+def test_a_quantised_network_is_called_so(kind: torch.dtype, tmp_path: Path) -> None:
+    module = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), dtype=kind)
+    torch.save({"state_dict": module.state_dict()}, tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match="holds the weights of a quantised network"):
+        read_weights(tmp_path / "weights.pt")
+
+
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 def test_weights_that_are_no_plain_numbers_and_files_that_are_none_are_refused(tmp_path: Path) -> None:
     state = dict(network(1).module.state_dict())
     name, first = next((name, value) for name, value in state.items() if value.is_floating_point())
     odd: dict[str, Any] = {
-        "quantised": torch.quantize_per_tensor(first, 0.1, 0, torch.qint8),
+        "quantised network": torch.quantize_per_tensor(first, 0.1, 0, torch.qint8),
         "sparse": first.to_sparse(),
         "without its numbers": first.to("meta"),
     }

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from datafree.engine import log as logs
 from datafree.engine.log import RunLog
 
 
@@ -33,3 +34,18 @@ def test_a_line_that_a_kill_cut_is_dropped(tmp_path: Path) -> None:
     (tmp_path / "cut.csv").write_text(text[:-9])  # the line of round 8 is cut inside
     write(tmp_path / "cut.csv", 7, 10)
     assert (tmp_path / "cut.csv").read_text() == (tmp_path / "whole.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "words"),
+    [("round\n", 2**33, "larger than 64 MiB"), ("round" + ",x" * 9 + "\n" + "1\n" * 9, 0, "it has 10 lines of 10 values")],
+)
+def test_a_log_that_would_fill_the_memory_is_refused(
+    text: str, size: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "MOST_VALUES", 199)
+    with (tmp_path / "log.csv").open("w") as file:
+        file.write(text)
+        file.truncate(size or None)
+    with pytest.raises(ValueError, match=words):
+        logs.read_rows(tmp_path / "log.csv")

@@ -12,6 +12,7 @@ from helpers import TINY, network
 
 from datafree import DFAD, Plan, Recipe, Stored, distill
 from datafree.engine.method import Method
+from datafree.reports import page as page_module
 from datafree.reports.page import write_report
 
 PLAN = Plan(rounds=4, steps=1, batch=4, log_every=1, eval_every=2, grid_every=2)
@@ -166,3 +167,14 @@ def test_the_page_says_what_real_images_touched(tmp_path: Path, images: Path) ->
 def test_a_folder_without_a_finished_run_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no finished run"):
         write_report(tmp_path)
+
+
+def test_pictures_beyond_a_size_are_left_out_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_module, "MOST_BYTES", 100)
+    for name, size in (("a", 2**33), ("b", 30), ("evaluation", 40), ("round-1", 20), ("round-2", 9), ("round-3", 8), ("z", 30)):
+        with (tmp_path / f"{name}.png").open("wb") as file:
+            file.truncate(size)
+    found = page_module._pictures(tmp_path)
+    assert [name for name, _ in found["real"]] == ["evaluation"]
+    assert [name for name, _ in found["seen"]] == ["b", "round-1", "round-3"]
+    assert found["hidden"] == ["a.png", "z.png"]

@@ -1,11 +1,11 @@
 """The function `demo`: a student distilled without data in a minute, from a teacher of scikit-learn's digits."""
 
-import shutil
 from pathlib import Path
 
 from datafree.api.distill import distill
 from datafree.api.evaluate import evaluate
 from datafree.api.teach import teach
+from datafree.core.files import is_temporary, remove, write_text
 from datafree.core.runtime import one_thread
 from datafree.core.terminal import show
 from datafree.data.digits import digits
@@ -18,6 +18,8 @@ from datafree.networks.weights import parameters
 
 TEACHER, STUDENT = "small-cnn", "small-cnn-half"
 TRAINING = Training(epochs=20, weight_decay=5e-3)  # strong weight decay gives the teacher small logits, easy to match
+MARK = "demo.txt"  # the file by which a folder is known as a demo's
+NOTE = "This folder is made by `datafree demo`, which deletes what is in it when it starts again.\n"
 NOISE_IMAGES = 4096
 STUDENT_ON_NOISE = Plan(rounds=100, steps=20, batch=128, lr=0.05, schedule="cosine", save_every=100, eval_every=0, grid_every=0)
 
@@ -27,13 +29,14 @@ def demo(seed: int = 0, out: str | Path | None = None) -> dict[str, float]:
 
     Args:
         seed: seed of the teacher and of the students.
-        out: folder for the teacher, the run and the baseline, which is deleted first; None: runs/demo-SEED.
+        out: folder for the teacher, the run and the baseline; what an earlier demo left there is deleted first; None:
+            runs/demo-SEED.
 
     Returns:
         Accuracy in percent of `teacher`, `student`, and `noise`, the same student distilled on noise.
 
     Raises:
-        ValueError: scikit-learn is not installed.
+        ValueError: scikit-learn is not installed, or `out` holds files that are not a demo's.
         OSError: a file cannot be written.
         Interrupted: asked to stop (Ctrl-C, SIGTERM).
     """
@@ -43,7 +46,7 @@ def demo(seed: int = 0, out: str | Path | None = None) -> dict[str, float]:
 
 
 def _demo(seed: int, folder: Path) -> dict[str, float]:
-    shutil.rmtree(folder, ignore_errors=True)
+    _clear(folder)
     train, test = digits()
     show(f"1. Training the teacher {TEACHER} on {len(train.labels):,} real digits ...")
     teacher = teach(train, TEACHER, training=TRAINING, device="cpu", seed=seed, quiet=True)
@@ -70,3 +73,16 @@ def _demo(seed: int, folder: Path) -> dict[str, float]:
     show(f"  student on noise   {scores['noise']:5.1f} %   the same student, distilled on noise")
     show("", f"The run's folder: {folder / 'run'}  (images/ shows the images that the student was distilled on)")
     return scores
+
+
+def _clear(folder: Path) -> None:
+    """Make `folder`, or delete what an earlier demo left in it. Raises `ValueError` if it is not a demo's, and not empty."""
+    mark = folder / MARK
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is no folder; name a new one with --out.")
+    there = [path for path in folder.iterdir() if path != mark and not is_temporary(path)] if folder.is_dir() else []
+    if there and not (mark.is_file() and mark.stat().st_size == len(NOTE) and mark.read_text(encoding="utf-8") == NOTE):
+        raise ValueError(f"{folder} holds files and not a demo's {MARK}; name a new folder with --out, or delete this one.")
+    write_text(mark, NOTE, parents=True)
+    for path in there:
+        remove(path)

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from datafree.core.modes import fastest_layout
 from datafree.data.drawing import save_grid
@@ -17,6 +18,7 @@ from datafree.networks.weights import describe_non_finite, parameters
 from datafree.recipes.auto import default_seconds, look_seconds, pick
 
 PREVIEW_IMAGES = 100
+CLASSES_SHOWN = 20  # of a set
 
 
 def inspect(file: str | Path, *, preview: str | Path | None = None, allow_code: Collection[str] = ()) -> dict[str, str]:
@@ -107,12 +109,21 @@ def describe_set(found: TransferSet) -> dict[str, str]:
     if found.logits:
         logits = torch.cat(found.logits).float()
         counts = torch.bincount(logits.argmax(1), minlength=logits.shape[1])
-        lines["classes (teacher's argmax)"] = " ".join(f"{i}:{count}" for i, count in enumerate(counts.tolist()))
+        lines["classes (teacher's argmax)"] = _most_frequent(counts)
         confident = int((logits.softmax(1).amax(1) >= 0.9).sum())
         lines["teacher's probability >= 0.9"] = f"{confident:,} images, {100 * confident / len(logits):.1f} %"
     if found.targets:
         targets = torch.cat(found.targets).float()
         entropy = torch.special.entr(targets).sum(1)
         uniform = torch.tensor(float(targets.shape[1])).log()
-        lines["entropy of the soft targets"] = f"{entropy.mean():.3f} ± {entropy.std():.3f} nats (uniform: {uniform:.3f})"
+        spread_out = f" ± {entropy.std():.3f}" if len(entropy) > 1 else ""
+        lines["entropy of the soft targets"] = f"{entropy.mean():.3f}{spread_out} nats (uniform: {uniform:.3f})"
     return lines
+
+
+def _most_frequent(counts: Tensor) -> str:
+    """The number of images of each class, `counts` [classes], or of the `CLASSES_SHOWN` that have most if there are more."""
+    shown = counts.argsort(descending=True, stable=True)[:CLASSES_SHOWN].sort().values
+    text = " ".join(f"{i}:{count}" for i, count in zip(shown.tolist(), counts[shown].tolist(), strict=True))
+    hidden = len(counts) - len(shown)
+    return f"{text} and {hidden:,} classes of no more images" if hidden else text

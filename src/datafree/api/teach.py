@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from datafree.core.files import path_fingerprint
+from datafree.core.files import path_fingerprint, refuse_no_file
 from datafree.core.runtime import Precision, Runtime
 from datafree.core.spec import InputSpec, Shape
 from datafree.data.labelled import Labelled, load_labelled
@@ -83,25 +83,34 @@ def teach(
         remove_parts(Path(out), identity)
         found = load(out)
         return Network(found.module.to(runtime.device), found.card)
-    with runtime.seeded(), parts_of(Path(out), identity) if out is not None else contextlib.nullcontext() as run:
+    with runtime.seeded():
         module = build(architecture, inputs, labelled.classes)
         task = TASKS[probe("network", module, inputs).dim()]
         labelled.refuse_other_task(task)
-        module = train(module, labelled, inputs, training, runtime, report, run)
-        history = {"event": "taught", "data": Path(labelled.source).name, "epochs": training.epochs, "seed": seed}
-        history["training"] = digest(identity)
-        card = Card(architecture=architecture, classes=labelled.classes, task=task, inputs=inputs, history=(history,))
-        network = Network(module, card)
-        if run and out is not None:
-            run.refuse_deleted()
-            network.save(out)
+        with parts_of(Path(out), identity) if out is not None else contextlib.nullcontext() as run:
+            module = train(module, labelled, inputs, training, runtime, report, run)
+            history = {"event": "taught", "data": Path(labelled.source).name, "epochs": training.epochs, "seed": seed}
+            history["training"] = digest(identity)
+            card = Card(architecture=architecture, classes=labelled.classes, task=task, inputs=inputs, history=(history,))
+            network = Network(module, card)
+            if run and out is not None:
+                run.refuse_deleted()
+                network.save(out)
     return network
 
 
 def _is_taught(file: Path, identity: dict[str, Any]) -> bool:
-    """Whether `file` holds the teacher that the training `identity` ends with."""
+    """Whether `file` holds the teacher that the training `identity` ends with. Raises `ValueError` if it is another file."""
+    refuse_no_file(file)
+    if not file.exists():
+        return False
     try:
         history = read_card(file).history
-    except (ValueError, OSError):
-        return False
-    return bool(history) and history[-1].get("training") == digest(identity)
+    except ValueError:
+        history = ()
+    if not history or history[-1].get("training") != digest(identity):
+        raise ValueError(
+            f"{file} exists and is not the network that this line makes: data, settings, device or precision were others. "
+            "Name a new file, or give the same settings."
+        )
+    return True

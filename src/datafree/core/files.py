@@ -1,4 +1,4 @@
-"""Atomic writes, safetensors files with their metadata, files of `torch.save`, and hashes of files."""
+"""Atomic writes, safetensors files with their metadata, and hashes of files."""
 
 import contextlib
 import errno
@@ -6,13 +6,9 @@ import hashlib
 import os
 import shutil
 import tempfile
-import warnings
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -20,19 +16,24 @@ from datafree.core.settings import first_line
 from datafree.core.shortages import advice
 
 MAX_CARD = 64 * 2**10  # largest card in the metadata of a file, bytes of JSON
+MOST_HEADER = 2**22  # bytes of a safetensors header
+MOST_TENSORS = 2**14  # in a safetensors file; the reader takes a tenth of a millisecond for each, empty ones too
 
 
 def replace_atomically(path: Path, write: Callable[[Path], object], parents: bool = False) -> None:
     """Write a temporary file beside `path` with `write`, flush it to the disk, then rename it to `path`.
 
     A kill at any moment leaves the old file or the new one. With `parents` missing folders are made; without it a folder that
-    somebody deleted does not come back. Raises `OSError` if writing fails, on a full disk for example: the temporary file is
-    then removed and the old file stays.
+    somebody deleted does not come back. A link at `path` is replaced, not written through. Raises `OSError` if `path` is a
+    device, a pipe or a folder, and if writing fails, on a full disk for example: the temporary file is then removed and the old
+    file stays.
     """
+    refuse_no_file(path)
     temporary = temporary_of(path)
     try:
         if parents:
             path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)  # others may have put a link there, through which `write` would write
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -44,6 +45,12 @@ def replace_atomically(path: Path, write: Callable[[Path], object], parents: boo
         if isinstance(error, OSError | RuntimeError | SafetensorError):  # each writer reports a full disk in its own way
             raise OSError(_why(path, error)) from error
         raise
+
+
+def refuse_no_file(path: Path) -> None:
+    """Raise `OSError` if `path` is, or is a link to, what a new file must not replace: a device, a pipe or a folder."""
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - pathlib's raise where no permission is
+        raise OSError(f"{path} is no regular file, and is not replaced by one; name a new file.")
 
 
 def _why(path: Path, error: Exception) -> str:
@@ -91,7 +98,20 @@ def path_or_temporary(path: str | Path | None, name: str) -> Iterator[Path]:
 
 def write_text(path: Path, text: str, parents: bool = False) -> None:
     """Write `text` to `path` as UTF-8, as `replace_atomically` does."""
-    replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), parents)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("x", encoding="utf-8") as file:
+            file.write(text)
+
+    replace_atomically(path, write, parents)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, or a folder with all that is in it, if it is there; of a link only the link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:
@@ -104,8 +124,9 @@ def sha256(path: Path) -> str:
 def opened_safetensors(path: Path) -> Iterator[tuple[dict[str, str], Callable[[], dict[str, Tensor]]]]:
     """Metadata of a safetensors file (`{}` if it has none) and a function that reads all its tensors; parses the header once.
 
-    Raises `ValueError` if the file is not a safetensors file or is cut short.
+    Raises `ValueError` if the file is not a safetensors file, is cut short, or lists more tensors than any network here has.
     """
+    _check_header(path)
     with contextlib.ExitStack() as stack:
         with _readable(path):
             file = stack.enter_context(safe_open(path, "pt"))
@@ -116,6 +137,23 @@ def opened_safetensors(path: Path) -> Iterator[tuple[dict[str, str], Callable[[]
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a dict
 
         yield metadata, read
+
+
+def _check_header(path: Path) -> None:
+    """Raise `ValueError` for a file whose header takes long to read; what else is wrong with it the reader finds."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no regular file; name a safetensors file.")
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = file.read(min(length, MOST_HEADER))
+    if not header.startswith(b"{"):  # before the reader maps the whole file into memory
+        raise ValueError(f"{path} is not a safetensors file, or is cut short (it has no header); copy or make it again.")
+    tensors = header.count(b"{") - 1  # at most: names and metadata may hold this sign too
+    if tensors > MOST_TENSORS or (length > MOST_HEADER and 8 + length <= path.stat().st_size):
+        raise ValueError(
+            f"{path} has a header of {length:,} bytes that lists about {tensors:,} tensors, and up to {MOST_HEADER:,} and "
+            f"{MOST_TENSORS:,} are read; make the file again with the tensors of one network or set."
+        )
 
 
 @contextlib.contextmanager
@@ -134,24 +172,6 @@ def _readable(path: Path) -> Iterator[None]:
         raise ValueError(
             f"{path} is not a safetensors file, or is cut short ({first_line(error)}); copy or make it again."
         ) from error
-
-
-def read_torch(path: Path) -> Any:
-    """What `torch.save` wrote, on the CPU, read with `weights_only=True`.
-
-    Raises `ValueError` for an archive that unpacks to more than its own size, as torch never writes one, and else whatever
-    torch's reader raises: foreign bytes make it stumble in any way.
-    """
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as packed:
-            entries = packed.infolist()
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise ValueError("it is compressed, which torch does not do")
-        if sum(entry.file_size for entry in entries) > path.stat().st_size:
-            raise ValueError("it says that it holds more than its size")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of old forms and rare tensors, which the caller accepts or refuses by itself
-        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def metadata_entry(path: Path, name: str) -> str | None:

@@ -47,7 +47,8 @@ def save_picture(pixels: Tensor, path: Path) -> None:
 
     def write(temporary: Path) -> None:
         temporary.parent.mkdir(exist_ok=True)
-        Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy()).save(temporary, "png")
+        with temporary.open("xb") as file:
+            Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy()).save(file, "png")
 
     replace_atomically(path, write)
 

@@ -69,7 +69,7 @@ def to_webdataset(found: TransferSet, out: Path) -> None:
     pairs = enumerate(_pairs(found))
 
     def shard(path: Path) -> None:
-        with tarfile.open(path, "w") as tar:
+        with tarfile.open(path, "x") as tar:
             for i, (image, row) in islice(pairs, TAR_IMAGES):
                 for suffix, content in (("png", _png(image)), ("cls", str(int(row.argmax())).encode()), ("npy", _npy(row))):
                     member = tarfile.TarInfo(f"{i:08}.{suffix}")
@@ -142,7 +142,7 @@ def _digest(found: TransferSet) -> str:
 
 def _savez(path: Path, **arrays: np.ndarray) -> None:
     def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:  # given a path, numpy would add a suffix
+        with temporary.open("xb") as file:  # given a path, numpy would add a suffix
             np.savez(file, **arrays)  # type: ignore[arg-type]
 
     replace_atomically(path, write, parents=True)

@@ -21,8 +21,9 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF", "GIF")  # what a file of these names may hold
 MOST_PIXELS = 2**26  # of one image file: 8192x8192
 FLOATS = 2**24  # numbers that are converted together, 64 MB of them
-SMALL = 2**28  # bytes of an array that may unpack to any multiple of its size
-MOST_PACKED = 200  # a larger array unpacks to at most so many times its size
+SMALL = 2**28  # bytes that the arrays of a file may together unpack to, at any multiple of their size
+MOST_PACKED = 200  # more than that they unpack to at most so many times their size
+NOTES = {"void": 2**10, "classes": 2**20, "colours": 2**20}  # arrays that only describe others, with the most bytes of each
 
 
 def fit(pixels: Tensor, shape: tuple[int, int, int]) -> Tensor:
@@ -117,6 +118,19 @@ def read_npz(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
     Raises `ValueError` for a file of another kind, for entries that are no arrays or hold Python objects, and for a file that
     claims to unpack to far more than such data do.
     """
+    with _opened_npz(path, names) as (packed, wanted):
+        return {name: _read_array(packed, entry) for name, entry in wanted.items()}
+
+
+def check_npz(path: Path, names: Collection[str]) -> None:
+    """Raise `ValueError` as `read_npz` does for a file of another kind, or that unpacks to too much; reads no array."""
+    with _opened_npz(path, names):
+        pass
+
+
+@contextlib.contextmanager
+def _opened_npz(path: Path, names: Collection[str]) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """An `.npz` file, and its entries for arrays of one of `names`, whose sizes have been checked."""
     if not path.is_file():
         raise ValueError(f"{path} does not exist or is no file; name an existing .npz.")
     try:
@@ -124,13 +138,16 @@ def read_npz(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
             warnings.simplefilter("ignore")
             entries = {entry.filename: entry for entry in packed.infolist()}
             wanted = {name: entries[f"{name}.npy"] for name in names if f"{name}.npy" in entries}
-            for name, entry in wanted.items():
-                size = min(entry.compress_size, path.stat().st_size)
-                if entry.file_size > SMALL and entry.file_size > MOST_PACKED * size:
-                    raise OSError(
-                        f"`{name}` would unpack to {entry.file_size / 2**20:,.0f} MiB, over {MOST_PACKED} times its size"
-                    )
-            return {name: _read_array(packed, entry) for name, entry in wanted.items()}
+            for name, most in NOTES.items():
+                if name in wanted and wanted[name].file_size > most:
+                    raise OSError(f"`{name}` has {wanted[name].file_size:,} bytes, and at most {most:,} are read")
+            whole = sum(entry.file_size for entry in wanted.values())
+            size = min(sum(entry.compress_size for entry in wanted.values()), path.stat().st_size)
+            if whole > max(SMALL, MOST_PACKED * size):
+                raise OSError(
+                    f"{', '.join(wanted)} would unpack to {whole / 2**20:,.0f} MiB, over {MOST_PACKED} times their size"
+                )
+            yield packed, wanted
     except Exception as error:  # a foreign archive makes the readers of zip files and arrays fail in many ways
         raise ValueError(
             f"{path} is not a plain .npz of arrays ({first_line(error)}); "

@@ -1,7 +1,6 @@
 """A run's folder: the run that it belongs to, its record and its checkpoints."""
 
 import json
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from datafree.core.distributed import barrier, is_main, rank
-from datafree.core.files import is_temporary, remove_leftovers, replace_atomically, write_text
+from datafree.core.files import is_temporary, remove, remove_leftovers, replace_atomically, write_text
 from datafree.core.state import Stateful, load_checked
 from datafree.engine.progress import print_line
 from datafree.engine.record import FORMAT, flatten, is_finished, read_checkpoint, read_record, spoilt
@@ -44,6 +43,8 @@ class RunDir:
     def _open(self) -> None:
         self._refuse_foreign()
         self.path.mkdir(parents=True, exist_ok=True)
+        if (self.path / ".lock").is_symlink():  # older versions of filelock empty the file that it leads to
+            raise ValueError(f"{self.path / '.lock'} is a link, which no run makes; name a new folder.")
         self._lock = FileLock(self.path / ".lock")
         try:
             self._lock.acquire(timeout=0)
@@ -132,13 +133,16 @@ class RunDir:
         """
         (self.path / "checkpoint.pt").unlink(missing_ok=True)
         for path in self.path.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name not in ("run.json", ".lock"):
-                path.unlink()
+            if path.name not in ("run.json", ".lock"):
+                remove(path)
         (self.path / "run.json").unlink(missing_ok=True)
         self._lock.release()
-        shutil.rmtree(self.path)
+        remove(self.path)
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing was made in the folder that a further line could go on from."""
+        return all(path.name in (".lock", "run.json", "log.csv") or is_temporary(path) for path in self.path.iterdir())
 
     def _checkpoint(self, saves: int) -> Path:
         return self.path / (f"checkpoint-{rank() + 1}-{saves}.pt" if rank() else "checkpoint.pt")

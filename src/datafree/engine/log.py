@@ -12,6 +12,8 @@ from datafree.core.settings import first_line
 from datafree.engine.progress import Progress
 
 MOST_ROUNDS = 10**12  # in a log
+MOST_BYTES = 2**26  # of a log
+MOST_VALUES = 2**24  # of a log, counted with ten more a line for the line itself
 
 
 class RunLog:
@@ -106,8 +108,14 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     try:
         if not path.is_file():
             raise ValueError("it is no regular file")
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"it is larger than {MOST_BYTES / 2**20:.0f} MiB")
         complete = path.read_text(encoding="utf-8").rpartition("\n")[0]  # a kill may have cut the last line
-        rows = list(csv.DictReader(io.StringIO(complete)))
+        reader = csv.DictReader(io.StringIO(complete))
+        lines, columns = 1 + complete.count("\n") + complete.count("\r"), len(reader.fieldnames or ())
+        if lines * (columns + 10) > MOST_VALUES:
+            raise ValueError(f"it has {lines:,} lines of {columns:,} values")
+        rows = list(reader)
         for row in rows:
             if not 0 <= int(row["round"]) <= MOST_ROUNDS:
                 raise ValueError(f"round {row['round']}")

@@ -15,11 +15,17 @@ from datafree.engine.folder import RunDir
 def parts_of(file: Path, identity: Mapping[str, Any]) -> Iterator[RunDir]:
     """The folder of the work `identity` that makes `file`, deleted at the end of the block, when `file` is whole.
 
-    Raises `ValueError` as `RunDir` does.
+    It is also deleted where the settings or the data turn out wrong before anything was made, since it would refuse the
+    corrected line. Raises `ValueError` as `RunDir` does.
     """
     with RunDir(parts_beside(file), identity) as run:
         run.write({"status": "running"})
-        yield run
+        try:
+            yield run
+        except (ValueError, FloatingPointError):
+            if run.untouched:
+                run.remove()
+            raise
         run.remove()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from datafree.core.files import read_torch
+from datafree.core.pickles import read_torch
 from datafree.core.runtime import PRECISIONS
 from datafree.core.settings import explain, first_line
 from datafree.core.shortages import is_out_of_memory

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from datafree.core.runtime import Runtime
 from datafree.core.state import Stateful
+from datafree.data.images import check_npz
 from datafree.data.pool import Batch
+from datafree.data.sets import read_set_card
 from datafree.data.unlabelled import read_images
 from datafree.engine.look import Look, kd
 from datafree.engine.method import Method, Problem, Synthesizer
@@ -56,7 +58,12 @@ class Stored(Method):
         return StoredSynthesizer(self, problem, runtime)
 
     def files(self) -> tuple[Path, ...]:
-        """The file or folder of the set."""
+        """The file or folder of the set. Raises `ValueError` for a file that is no set, which may be too large to be hashed."""
+        if self.path.is_file():
+            if self.path.suffix == ".npz":
+                check_npz(self.path, ("images",))
+            else:
+                read_set_card(self.path)
         return (self.path,)
 
 

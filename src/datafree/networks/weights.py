@@ -9,7 +9,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from datafree.core.files import opened_safetensors, read_torch
+from datafree.core.files import opened_safetensors
+from datafree.core.pickles import Quantised, read_torch
 from datafree.core.settings import first_line
 
 
@@ -17,8 +18,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The state dict in a safetensors, `.pt`, `.pth` or `.th` file; the last three are read with `weights_only=True`.
 
     A state dict nested under `state_dict` or `model` is found, and the prefixes of DataParallel and torch.compile are
-    removed. Raises `ValueError` if the file holds no state dict, needs code to be read, or holds tensors that are not plain
-    numbers in memory (quantised, sparse).
+    removed. Raises `ValueError` if the file holds no state dict, needs code to be read, calls for memory, or holds tensors
+    that are not plain numbers in memory (quantised, sparse).
     """
     path = existing_file(path)
     if path.suffix == ".safetensors":
@@ -26,6 +27,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             return _plain(read(), path)
     try:
         found = read_torch(path)
+    except Quantised as error:
+        raise _quantised(path) from error
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} does not hold plain weights: reading it would run its code. If you trust it, load it yourself and save "
@@ -39,6 +42,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
+    if isinstance(found, dict) and any("_packed_params" in str(name) for name in found):
+        raise _quantised(path)
     if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):
         raise ValueError(f"{path} holds no state dict; save one with torch.save(model.state_dict(), 'weights.pt').")
     for prefix in ("module.", "_orig_mod."):
@@ -47,16 +52,23 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return _plain(cast(dict[str, Tensor], found), path)
 
 
+def _quantised(path: Path) -> ValueError:
+    return ValueError(
+        f"{path} holds the weights of a quantised network, which cannot be trained on; save those of the float network from "
+        "before the conversion, torch.save(model.state_dict(), 'weights.pt')."
+    )
+
+
 def _plain(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """`state` itself. Raises `ValueError` for a key that is no text, and a tensor that is not plain numbers in memory."""
     for name, value in state.items():
         if not isinstance(name, str):
             raise ValueError(f"{path} has a key {name!r} that is no text; save the weights with model.state_dict().")
-        if value.is_quantized or value.layout != torch.strided or value.device.type != "cpu" or value.is_nested:
-            kind = "quantised" if value.is_quantized else "sparse" if value.device.type == "cpu" else "without its numbers"
+        if value.layout != torch.strided or value.device.type != "cpu" or value.is_nested:
+            kind = "sparse" if value.device.type == "cpu" else "without its numbers"
             raise ValueError(
                 f"{path} holds a tensor that is {kind}, {name!r}; pack the plain weights from before the conversion, or "
-                "convert each with value.dequantize() or value.to_dense()."
+                "convert each with value.to_dense()."
             )
     return state
 

@@ -17,6 +17,9 @@ from datafree.engine.record import JUDGED, PAGE, flatten, read_record
 from datafree.reports.charts import curves
 from datafree.reports.labels import label, number
 
+MOST_BYTES = 2**26  # of all pictures in a page
+MOST_NAMES = 10  # of pictures that are left out
+
 _TEMPLATES = Environment(
     loader=PackageLoader("datafree.reports", ""),
     autoescape=True,
@@ -109,12 +112,26 @@ def _pictures(folder: Path) -> dict[str, Any]:
     """Real images that judged the student, and what it learned from: named pictures, the first and the last grid."""
     real, grids = folder / JUDGED, sorted(folder.glob("round-*.png"))
     others = sorted(set(folder.glob("*.png")) - {real, *grids})
+    shown, hidden = _small([real, *dict.fromkeys(grids[:1] + grids[-1:]), *others])
     return {
-        "real": _embedded([real] if real.exists() else []),
-        "seen": _embedded([*others, *dict.fromkeys(grids[:1] + grids[-1:])]),
+        "real": _embedded([real] if real in shown else []),
+        "seen": _embedded(path for path in (*others, *dict.fromkeys(grids[:1] + grids[-1:])) if path in shown),
+        "hidden": [path.name for path in hidden[:MOST_NAMES]] + ["..."] * (len(hidden) > MOST_NAMES),
     }
+
+
+def _small(paths: Iterable[Path]) -> tuple[set[Path], list[Path]]:
+    """Those of the files `paths` that a page holds, up to `MOST_BYTES` together, and those that are left out."""
+    shown, hidden, room = set(), [], MOST_BYTES
+    for path in filter(Path.is_file, paths):
+        if path.stat().st_size > room:
+            hidden.append(path)
+        else:
+            shown.add(path)
+            room -= path.stat().st_size
+    return shown, hidden
 
 
 def _embedded(paths: Iterable[Path]) -> list[tuple[str, str]]:
     """Names of PNG files and their bytes in base64."""
-    return [(path.stem, base64.b64encode(path.read_bytes()).decode("ascii")) for path in paths if path.is_file()]
+    return [(path.stem, base64.b64encode(path.read_bytes()).decode("ascii")) for path in paths]

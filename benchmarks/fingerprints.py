@@ -60,6 +60,13 @@ RUNS = {
     "dda-deepinversion": f"{CLASSIFIER} --recipe dda-deepinversion-light {POOLED} {DDA} --method.host.inversion.steps 3 "
     "--method.same-class --method.features 0",
     "dda-cmi": f"{CLASSIFIER} --recipe dda-cmi-light {POOLED} {DDA} --method.host.inversion.steps 3",
+    "fast": f"{CLASSIFIER} --recipe fast-light {POOLED} --method.inversion.batch 8 --method.inversion.steps 3 "
+    "--method.latent.size 16 --method.latent.width 8 --method.adversary.weight 1 --method.reset-first-layer-at 0.5",
+    "nayer": f"{CLASSIFIER} --recipe nayer-light {POOLED} --method.inversion.batch 8 --method.inversion.steps 3 "
+    "--method.latent.size 16 --method.latent.width 8 --method.adversary.weight 1 --method.generator-life 2",
+    # A budget of time and the precision auto are measured, so two runs would differ. Of a segmenter auto takes the sizes of the
+    # recipe as they are, unless an image takes a third of a second.
+    "auto": f"distill {SEGMENTER} --student compact-segmenter-half --budget 320images --precision fp32 --seed 3",
     "procedural": f"{CLASSIFIER} --recipe procedural-light {POOLED} --method.supply.batch 6",
     "procedural-segmentation": f"distill {SEGMENTER} --student compact-segmenter-half --recipe procedural-light-colour "
     f"{POOLED}",

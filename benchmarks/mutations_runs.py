@@ -18,7 +18,9 @@ from torch import Tensor
 # Lines that were stopped after a checkpoint: the folder of each lies at its own name, and is copied to where it goes on.
 FOLDERS = {
     name: name
-    for name in ("dfad", "cmi", "dda-csd", "stored-pool", "procedural", "sttss-batch-norm", "csd", "deepinversion-adaptive")
+    for name in (
+        "dfad cmi dda-csd stored-pool procedural sttss-batch-norm csd deepinversion-adaptive fast nayer zskt dfq blend-dfad"
+    ).split()
 }
 FOLDERS |= {
     "teach": "taught.safetensors.parts",

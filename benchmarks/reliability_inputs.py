@@ -39,7 +39,7 @@ FAULTS = ("tracebacks", "hangs", "over_memory", "code_run")
 # Lines that may stand on standard error before the sentence.
 PROGRESS = re.compile(
     r"datafree [\w.]+: \w+, loading torch|(round|batch|epoch) \d+/\d+.*|(auto|teacher|preparation|collecting)\b.*"
-    r"|budget \S+: .*|The checkpoint in .* was made with .*|Round \d+: .*"
+    r"|budget \S+: .*|The checkpoint in .* was made with .*|(Round|Batch|Epoch) \d+: .*"
 )
 NO_MEMORY = ("Memory ran out", "memory ran out", "No thread could be started")
 # What a foreign file must not make this process do: start a program, or ask another machine.

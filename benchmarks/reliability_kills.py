@@ -247,7 +247,8 @@ def _untimed(value: Any) -> Any:
             hashlib.sha256(value.contiguous().flatten().view(torch.uint8).numpy().tobytes()).hexdigest(),
         )
     if isinstance(value, dict):
-        timed = ("seconds", "phases", "peak_mb", "saves")  # work that saves by the clock does so now more often, now less
+        # Work that saves by the clock does so now more often, now less; the reasons of auto are times and free memory.
+        timed = ("seconds", "phases", "peak_mb", "saves", "auto")
         return {key: _untimed(of) for key, of in value.items() if key not in timed and not str(key).endswith("_s")}
     return [_untimed(each) for each in value] if isinstance(value, list | tuple) else value
 

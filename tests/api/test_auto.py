@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 from datafree import InputSpec, Network, distill, inspect
 from datafree.cli import main
 from datafree.core.runtime import Precision, Runtime
+from datafree.engine import loop
 from datafree.engine.method import Problem
 from datafree.networks.cost import seconds_by_precision
 from datafree.networks.teacher import Teacher
@@ -77,6 +79,26 @@ def test_no_flag_gives_a_student_and_the_same_line_resumes(
     assert main(again) == 0, "what was picked can be replayed"
     replayed = json.loads((tmp_path / "again" / "run.json").read_text())
     assert replayed["identity"] == record["identity"]  # the students may differ: the first run ends when its time is over
+
+
+def test_a_run_that_goes_on_keeps_the_source_that_auto_gave_it(
+    tmp_path: Path, taught: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def source() -> str:
+        return str(json.loads((tmp_path / "run.json").read_text())["source"])
+
+    def begin() -> None:
+        distill(taught, TINY, out=tmp_path, device="cpu", budget="1s", quiet=True)
+
+    monkeypatch.setattr(auto, "FEW", 10**12)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "run", lambda job: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            begin()
+    first = source()
+    assert first.startswith("picked by auto; ")
+    begin()
+    assert source() == first
 
 
 def test_flags_of_a_method_need_its_recipe(tmp_path: Path, teacher_file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from helpers import INPUTS, TINY, network, start_command, status
 from PIL import Image
 
 import datafree
-from datafree import DFAD, STTSS, Plan, Recipe, Stored, TransferSet, distill, synthesize
+from datafree import DAFL, DFAD, STTSS, Plan, Recipe, Stored, TransferSet, distill, synthesize
 from datafree.api.inspect import describe_set
 from datafree.cli.app import main
 from datafree.data.export import FORMATS, soft_labels
@@ -50,6 +50,18 @@ def test_float16_keeps_what_8_bits_round() -> None:
     assert torch.allclose(fine.pixels[0].float(), coarse.pixels[0].float() / 255, atol=3e-3)
     assert not coarse.targets
     assert not coarse.logits
+
+
+def test_numbers_that_are_not_finite_are_never_stored(tmp_path: Path) -> None:
+    method = DAFL(lr=1e38, latent={"size": 8, "width": 8})
+    with pytest.raises(FloatingPointError, match=r"by batch 2; lower the method's learning rate \(--method flags\)"):
+        synthesize(network(1), method, 16, out=tmp_path / "set.safetensors", batch=4, device="cpu", quiet=True)
+    assert [path.name for path in tmp_path.rglob("*.safetensors")] == ["00000000.safetensors"]
+    loud = network(1)
+    torch.nn.init.constant_(loud.module.fc2.bias, 1e6)  # beyond the half precision of stored logits
+    with pytest.raises(FloatingPointError, match="largest of the logits became inf by batch 1"):
+        synthesize(loud, METHOD, 8, device="cpu", quiet=True)
+    assert len(synthesize(loud, METHOD, 8, device="cpu", quiet=True, logits=False)) == 8
 
 
 def test_shards_read_back_as_the_set_that_one_process_makes(tmp_path: Path) -> None:

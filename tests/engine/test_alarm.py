@@ -12,8 +12,8 @@ from datafree import DFAD, Plan, Recipe, Stored, distill
 from datafree.core.runtime import Runtime
 from datafree.data.pool import Batch, Pool
 from datafree.engine import alarm
-from datafree.engine.alarm import Alarm
-from datafree.engine.method import Problem
+from datafree.engine.alarm import Alarm, SetAlarm
+from datafree.engine.method import NoStudent, Problem
 from datafree.networks.teacher import Teacher
 from datafree.networks.weights import fingerprint
 
@@ -113,3 +113,24 @@ def test_a_run_says_so_on_the_screen_at_the_round_where_it_shows(tmp_path: Path,
     recipe = Recipe(Stored(path=tmp_path / "black.npz"), plan, "test")
     distill(network(1), TINY, recipe=recipe, out=tmp_path / "run", device="cpu")
     assert capsys.readouterr().err.count("Round 3: the teacher sees class ") == 1
+
+
+def filling(same_images: bool, size: int, favourite: int | None = None, task: str = "classification") -> list[str]:
+    """What is said while a set of `size` images is filled by fives."""
+    problem = Problem(Teacher(linear(favourite), INPUTS, Runtime("cpu")), NoStudent(), INPUTS, 10, task)
+    pixels = torch.randint(0, 256, (5, *INPUTS.shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    said = list[str]()
+    each, batches = SetAlarm(problem, size, said.append), -(-size // 5)
+    for batch in range(1, batches + 1):
+        each.check(batch, pixels[:1].expand_as(pixels) if same_images else pixels.roll(batch, -1), last=batch == batches)
+    return said
+
+
+def test_a_set_that_collapses_is_reported_once_while_it_is_filled() -> None:
+    said = filling(same_images=True, size=100)
+    assert said == ["Batch 13: the last 64 images have collapsed, since they are all alike; use another --recipe or --seed."]
+    (line,) = filling(same_images=False, size=12, favourite=3)
+    assert line.startswith("Batch 3: the last 15 images have collapsed, since the teacher sees class 3 in 100 % of them")
+    assert not filling(same_images=True, size=5), "of so few images nobody can tell"
+    assert not filling(same_images=False, size=12, favourite=3, task="segmentation")
+    assert not filling(same_images=False, size=100)

@@ -1,5 +1,6 @@
 """The function `distill`: from a teacher and a student's name to the student's file, its record and its page."""
 
+import dataclasses
 from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
@@ -135,7 +136,9 @@ def _choose(
     if out and (begun := chosen_before(Path(out))):
         if precision == "auto":
             runtime.precision = begun["identity"]["precision"]
-        return recipe_from(begun["identity"]), begun["budget"], tuple(begun["auto"])
+        recipe = recipe_from(begun["identity"])
+        recipe = dataclasses.replace(recipe, source=str(begun.get("source", recipe.source)))
+        return recipe, begun["budget"], tuple(begun["auto"])
     choice = broadcast(choose(problem, seconds, precision))
     runtime.precision = choice.precision
     for reason in choice.reasons:

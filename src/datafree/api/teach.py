@@ -11,7 +11,7 @@ from datafree.core.spec import InputSpec, Shape
 from datafree.data.labelled import Labelled, load_labelled
 from datafree.engine.parts import digest, parts_of, remove_parts
 from datafree.engine.progress import print_line
-from datafree.engine.supervised import Training, measured_inputs, train
+from datafree.engine.supervised import Training, measured_inputs, refuse_untrainable, train
 from datafree.networks.build import build
 from datafree.networks.network import Card, Network, load, read_card
 from datafree.networks.outputs import TASKS, probe
@@ -52,14 +52,15 @@ def teach(
         The teacher with its card, in eval mode.
 
     Raises:
-        ValueError: the data cannot be read, the architecture does not fit them, or `out` belongs to a training with other
-            settings.
-        FloatingPointError: the loss became NaN.
+        ValueError: the data cannot be read, or have one image or class only, the architecture does not fit them, or `out`
+            belongs to a training with other settings.
+        FloatingPointError: the loss or the network is no longer finite.
         OSError: a file cannot be written.
         Interrupted: asked to stop (Ctrl-C, SIGTERM) with `out`; a checkpoint has been saved.
     """
     runtime = Runtime(device, precision, seed)
     labelled = load_labelled(data) if isinstance(data, str) else data
+    refuse_untrainable(labelled, training)
     is_file = isinstance(data, str) and Path(data).exists()  # else a torchvision set, whose name does not tell its images
     source = path_fingerprint(Path(str(data))) if is_file else labelled.fingerprint()
     inputs = measured_inputs(labelled, shape)
@@ -88,7 +89,7 @@ def teach(
         task = TASKS[probe("network", module, inputs).dim()]
         labelled.refuse_other_task(task)
         with parts_of(Path(out), identity) if out is not None else contextlib.nullcontext() as run:
-            module = train(module, labelled, inputs, training, runtime, report, run)
+            module = train(module, labelled, inputs, training, runtime, report, run, lambda sentence: print_line(sentence, quiet))
             history = {"event": "taught", "data": Path(labelled.source).name, "epochs": training.epochs, "seed": seed}
             history["training"] = digest(identity)
             card = Card(architecture=architecture, classes=labelled.classes, task=task, inputs=inputs, history=(history,))

@@ -1,5 +1,6 @@
 """The table of commands, each loaded when it is called, and the handling of their failures."""
 
+import contextlib
 import os
 import sys
 from importlib import import_module
@@ -10,6 +11,7 @@ from cyclopts.exceptions import CycloptsError
 from datafree import __version__
 from datafree.core.shortages import explain_shortage
 from datafree.core.terminal import show
+from datafree.engine.interrupts import STOPPED, Terminated, terminable
 
 HELP = """Distil a trained network into a smaller one without any training data.
 
@@ -42,13 +44,16 @@ LOWER = {
 def main(arguments: list[str] | None = None) -> int:
     """Run one command, and return the exit status. Expected failures print one sentence on standard error."""
     tokens = sys.argv[1:] if arguments is None else arguments
+    # torchrun ends its processes by SIGTERM, also those that wait for another one, which no handler can interrupt.
+    terminating = contextlib.nullcontext() if "RANK" in os.environ else terminable()
     try:
-        _announce(tokens)
-        _app(tokens)(tokens, exit_on_error=False, print_error=False)
-        sys.stdout.flush()
+        with terminating:
+            _announce(tokens)
+            _app(tokens)(tokens, exit_on_error=False, print_error=False)
+            sys.stdout.flush()
     except KeyboardInterrupt as error:
-        show(f"datafree: {str(error) or 'Stopped; the same command goes on from what was saved.'}", error=True)
-        return 130
+        show(f"datafree: {str(error) or STOPPED}", error=True)
+        return 143 if isinstance(error, Terminated) else 130
     except BrokenPipeError:  # as in `datafree inspect FILE | head`: the reader has ended, so nothing is printed
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

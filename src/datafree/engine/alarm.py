@@ -1,4 +1,4 @@
-"""Reports during a run that the student diverges, or that it or its images have collapsed; a number not finite ends the run."""
+"""Reports during work that it diverges, or that a student or its images have collapsed; a number not finite ends it."""
 
 import math
 import time
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from datafree.core.distributed import is_main
 from datafree.core.modes import evaluating, keeping_random
 from datafree.data.pool import Pool
+from datafree.engine.guard import Guard, distance
 from datafree.engine.method import Problem
 from datafree.networks.outputs import flattened
 
@@ -20,6 +21,9 @@ SHARE_OF_TIME = 0.01  # most of the run's time that looks take
 RISE = 5.0  # a loss that is that many times its best diverges; in 40 logs of the grid and its trials it rose to at most 1.6
 ONE_CLASS = 0.95  # share of the images from which on they count as being of one class
 SEVERAL = 0.75  # largest share of the class that the student answers with, in the teacher's answers, for it to be a fault
+FEWEST = 8  # images of a set from which on one can tell
+# What to do where a number is not finite, in the training of a student.
+STUDENT = "lower --plan.lr or the method's learning rate, or use --precision fp32. The last good checkpoint is kept."
 
 
 class Alarm:
@@ -58,7 +62,7 @@ class Alarm:
     def _look(self, round_: int) -> None:
         x = self.pool.spread(WATCHED)
         with keeping_random(x.device), evaluating(self.kept):  # a network may draw numbers even in eval mode
-            seen, answered = (self._shares(network, x) for network in (self.problem.teacher.folded, self.kept))
+            seen, answered = (_shares(self.problem, network, x) for network in (self.problem.teacher.folded, self.kept))
         one, other = int(seen.argmax()), int(answered.argmax())
         self._strike(
             "images",
@@ -73,12 +77,6 @@ class Alarm:
             f"teacher {_percent(seen[other])}, so the student has collapsed; use a lower --plan.lr, or --plan.clip 1.",
         )
 
-    def _shares(self, network: nn.Module, x: Tensor) -> Tensor:
-        """Share of each class [classes] in the answers of `network` to x, over images or pixels, on the CPU."""
-        with self.problem.teacher.runtime.autocast():
-            classes = flattened(network(x)).argmax(1)
-        return F.one_hot(classes, self.problem.classes).float().mean(0).cpu()
-
     def _strike(self, what: str, bad: bool, sentence: str) -> None:
         self._strikes[what] = self._strikes[what] + 1 if bad else 0
         if self._strikes[what] >= PATIENCE:
@@ -90,14 +88,64 @@ class Alarm:
             self.say(sentence)
 
 
-def refuse_non_finite(values: Mapping[str, float], round_: int) -> None:
-    """Raise `FloatingPointError` if one of `values` is NaN or infinite."""
+class SetAlarm:
+    """Watches the last images of a set that is being filled with `size` of them, and says once that they have collapsed.
+
+    As `Alarm` it changes no number.
+    """
+
+    def __init__(self, problem: Problem, size: int, say: Callable[[str], None]):
+        self.problem, self.say = problem, say
+        self.enough = min(WATCHED, size)
+        self.last: Tensor | None = None  # the last images, pixels [at most WATCHED, C, H, W]
+        self._said = False
+        self._next = 0.0  # time of the next look
+
+    def check(self, batch: int, pixels: Tensor, last: bool) -> None:
+        """Look, if it is time or the `last` batch, at the newest images; `pixels` [B, C, H, W] are those of `batch`."""
+        if self._said:
+            return
+        self.last = (pixels if self.last is None else torch.cat([self.last, pixels]))[-WATCHED:]
+        if FEWEST <= self.enough <= len(self.last) and (last or time.monotonic() >= self._next):
+            began = time.monotonic()
+            if collapse := self._collapse(self.last):
+                self._said = True
+                seen = f"Batch {batch}: the last {len(self.last)} images have collapsed, {collapse}"
+                self.say(f"{seen}; use another --recipe or --seed.")
+            now = time.monotonic()
+            self._next = now + (now - began) / SHARE_OF_TIME
+
+    @torch.no_grad()
+    def _collapse(self, pixels: Tensor) -> str | None:
+        teacher = self.problem.teacher
+        x = self.problem.inputs.to_network(pixels.to(teacher.runtime.device))
+        if distance(x) < Guard().least_distance:
+            return "since they are all alike"
+        with keeping_random(x.device), evaluating(teacher.folded):
+            shares = _shares(self.problem, teacher.folded, x)
+        most = int(shares.argmax())
+        if shares[most] < ONE_CLASS or self.problem.task != "classification":
+            return None
+        return f"since the teacher sees class {most} in {_percent(shares[most])} of them"
+
+
+def diverges(loss: float, best: float, guess: float) -> bool:
+    """Whether a `loss` of labels is far above the `best` so far and that of a `guess`: one near zero may rise without harm."""
+    return loss > guess and loss > RISE * best
+
+
+def _shares(problem: Problem, network: nn.Module, x: Tensor) -> Tensor:
+    """Share of each class [classes] in the answers of `network` to x, over images or pixels, on the CPU."""
+    with problem.teacher.runtime.autocast():
+        classes = flattened(network(x)).argmax(1)
+    return F.one_hot(classes, problem.classes).float().mean(0).cpu()
+
+
+def refuse_non_finite(values: Mapping[str, float], number: int, unit: str = "round", advice: str = STUDENT) -> None:
+    """Raise `FloatingPointError` if one of `values` is NaN or infinite; `number` counts the work done, in `unit`s."""
     for name, value in values.items():
         if not math.isfinite(value):
-            raise FloatingPointError(
-                f"The {name} became {value} by round {round_}; lower --plan.lr or the method's learning rate, or use "
-                "--precision fp32. The last good checkpoint is kept."
-            )
+            raise FloatingPointError(f"The {name} became {value} by {unit} {number}; {advice}")
 
 
 def _percent(share: Tensor) -> str:

@@ -14,12 +14,19 @@ from datafree.core.runtime import Runtime
 from datafree.data.drawing import save_picture
 from datafree.data.pool import Batch
 from datafree.data.sets import SetCard, read_files_of, read_set_card, shard_path, write_shard
+from datafree.engine.alarm import SetAlarm, refuse_non_finite
 from datafree.engine.folder import RunDir
 from datafree.engine.interrupts import Interrupted, stoppable
 from datafree.engine.log import RunLog
 from datafree.engine.method import Problem, Synthesizer
 from datafree.engine.parts import parts_of, remove_parts
 from datafree.engine.preparation import prepare
+
+# What to do where a number is not finite.
+ADVICE = (
+    "lower the method's learning rate (--method flags) and name a new file with --out, or use --precision fp32. Of that batch "
+    "nothing is stored."
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,8 @@ def fill(
     """Make one shard and return its file; an existing file of the same set is returned as it is.
 
     Each batch is written when it is done; a kill loses at most one. Raises `ValueError` if the file holds another set, or if
-    batches of the method depend on earlier ones and there are several shards, and `Interrupted` on Ctrl-C or SIGTERM.
+    batches of the method depend on earlier ones and there are several shards, `FloatingPointError` before a number that is not
+    finite is stored, and `Interrupted` on Ctrl-C or SIGTERM.
     """
     file = shard_path(out, plan.shard, plan.shards)
     identity = {"card": card.model_dump(mode="json"), "shard": plan.shard}
@@ -97,6 +105,7 @@ def _make_batches(
     done, _ = run.restore(parts)
     prepare(synthesizer, runtime, run, parts, quiet)
     log = RunLog(run.log, len(batches), done, quiet, unit="batch")
+    alarm = SetAlarm(problem, sum(size for _, size in batches), log.progress.say)
     with stoppable() as stop, contextlib.closing(log):
         for (number, size), file in list(zip(batches, files, strict=True))[done:]:
             if stop.is_set():
@@ -104,18 +113,22 @@ def _make_batches(
                     f"Stopped after batch {done} of {len(batches)}, saved in {run.path}; the same command resumes."
                 )
             runtime.random.manual_seed(runtime.seed * 1_000_003 + number)
-            tensors = _stored_tensors(problem, synthesizer.synthesize(size), plan)
+            tensors = _stored_tensors(problem, synthesizer.synthesize(size), plan, done + 1)
+            values = runtime.drain()
+            refuse_non_finite(values, done + 1, "batch", ADVICE)
             replace_atomically(file, lambda temporary, tensors=tensors: save_file(tensors, temporary))  # type: ignore[misc]
             runtime.counters.images += size
             done += 1
             run.save(done, {}, parts)
-            log.write(done, runtime.drain() | {"images": runtime.counters.images})
+            log.write(done, values | {"images": runtime.counters.images})
+            alarm.check(done, tensors["pixels"], last=done == len(batches))
     return files
 
 
-def _stored_tensors(problem: Problem, batch: Batch, plan: SetPlan) -> dict[str, Tensor]:
-    """The tensors of a batch that the set stores, on the CPU; logits are those of the stored, rounded images."""
+def _stored_tensors(problem: Problem, batch: Batch, plan: SetPlan, number: int) -> dict[str, Tensor]:
+    """The tensors of batch `number` that the set stores, on the CPU; logits are those of the stored, rounded images."""
     inputs = problem.inputs
+    _refuse_non_finite("images", batch.x, number)  # as 8-bit pixels they would be black
     pixels = inputs.to_pixels(batch.x) if plan.pixels == "uint8" else inputs.to_float_pixels(batch.x).half()
     tensors = {"pixels": pixels}
     if plan.targets and batch.y is not None:
@@ -123,4 +136,12 @@ def _stored_tensors(problem: Problem, batch: Batch, plan: SetPlan) -> dict[str, 
     if plan.logits:
         with torch.no_grad():
             tensors["logits"] = problem.teacher(inputs.to_network(pixels)).half()
+    for name, value in tensors.items():
+        _refuse_non_finite(name, value, number)
     return {name: value.cpu().contiguous() for name, value in tensors.items()}
+
+
+def _refuse_non_finite(name: str, x: Tensor, number: int) -> None:
+    """Raise `FloatingPointError` if x, the `name` of batch `number`, holds a NaN or an infinity."""
+    if not x.isfinite().all():
+        refuse_non_finite({f"largest of the {name}": x.float().abs().amax().item()}, number, "batch", ADVICE)

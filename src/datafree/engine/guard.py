@@ -49,7 +49,7 @@ class Watch:
         shares = F.one_hot(chosen.flatten(), classes).float().mean(0)
         most = math.log(min(classes, chosen.numel())) or 1.0  # few images have at most as many classes as they are
         runtime.note("round_entropy", torch.special.entr(shares).sum() / most)
-        runtime.note("round_distance", (some - some.roll(1, 0)).square().mean((1, 2, 3)).sqrt().mean())
+        runtime.note("round_distance", distance(some))
 
     def collapsed(self, values: dict[str, float]) -> bool:
         """Whether the values of a line of the log, the last of several, ask for a new beginning, which is then counted."""
@@ -68,3 +68,8 @@ class Watch:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.strikes, self.restarts = state_dict["strikes"], state_dict["restarts"]
+
+
+def distance(x: Tensor) -> Tensor:
+    """Mean over neighbours in x [B, C, H, W] of their distance, root mean square over the pixels, a scalar."""
+    return (x - x.roll(1, 0)).square().mean((1, 2, 3)).sqrt().mean()

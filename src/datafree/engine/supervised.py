@@ -1,6 +1,7 @@
 """Training of a teacher on labelled data: the settings, and the loop over epochs."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -8,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from datafree.core.modes import fastest_layout
 from datafree.core.runtime import Runtime
@@ -16,8 +18,13 @@ from datafree.core.spec import InputSpec
 from datafree.core.state import Stateful
 from datafree.data.augment import random_crop, random_flip, random_part
 from datafree.data.labelled import Labelled
+from datafree.engine.alarm import diverges, refuse_non_finite
 from datafree.engine.folder import RunDir
 from datafree.engine.interrupts import Interrupted, stoppable
+
+CONVERTED = 2**22  # values that are converted together, 64 MB of them
+# What to do where a number is not finite.
+ADVICE = "name a new file with --out and lower --lr, or use --precision fp32."
 
 
 class Training(Settings):
@@ -47,7 +54,11 @@ class Training(Settings):
 
 def measured_inputs(data: Labelled, shape: tuple[int, int, int] | None = None) -> InputSpec:
     """Input description of `data`: `shape`, or that of the images, with each channel's mean and standard deviation."""
-    sums = [(part.double().sum((0, 2, 3)), part.double().square().sum((0, 2, 3))) for part in data.pixels.split(4096)]
+    images = max(1, CONVERTED // data.pixels[0].numel())
+    rows = max(1, CONVERTED // (images * data.pixels[0, :, 0].numel()))
+    parts = (part for some in data.pixels.split(images) for part in some.split(rows, dim=2))
+    # Of whole numbers, so that the sums are exact, however they are split.
+    sums = [(values.sum((0, 2, 3)), values.square_().sum((0, 2, 3))) for values in (part.double() for part in parts)]
     count = data.pixels[:, 0].numel()
     mean = torch.stack([first for first, _ in sums]).sum(0) / count
     std = (torch.stack([second for _, second in sums]).sum(0) / count - mean.square()).clamp_min(0).sqrt()
@@ -67,13 +78,16 @@ def train(
     runtime: Runtime,
     report: Callable[[int, float], None] = lambda epoch, loss: None,
     run: RunDir | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> nn.Module:
     """Train `network` in place by cross-entropy or focal loss, and return it in eval mode.
 
     `report(epoch, mean loss)` is called after each epoch. With `run` the training resumes from that folder and is saved there
-    after each epoch, or where saving would cost much of the time, about once a minute. Raises `FloatingPointError` if the loss
-    becomes NaN, and with `run` `Interrupted`, after saving, if asked to stop.
+    after each epoch, or where saving would cost much of the time, about once a minute. Once `say` gets a sentence, if the loss
+    rises far. Raises `FloatingPointError` if the loss or the network is no longer finite, which is not saved, `ValueError` as
+    `refuse_untrainable` does, and with `run` `Interrupted`, after saving, if asked to stop.
     """
+    refuse_untrainable(data, training)
     network = fastest_layout(network.to(runtime.device)).train()
     optimizer = torch.optim.SGD(
         network.parameters(), training.lr, training.momentum, weight_decay=training.weight_decay, nesterov=training.momentum > 0
@@ -87,6 +101,8 @@ def train(
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer, "schedule": schedule, "runtime": runtime}
     first = run.restore(parts)[0] if run else 0
+    guess = best = math.log(data.classes)  # the loss of a network that knows nothing
+    warned = False
     with stoppable() if run else contextlib.nullcontext() as stop:
         for epoch in range(first, training.epochs):
             for rows in _shuffled(len(pixels), training.batch, runtime):
@@ -98,8 +114,14 @@ def train(
                 runtime.note("loss", loss)
                 schedule.step()
             value = runtime.drain()["loss"]
-            if value != value:
-                raise FloatingPointError(f"The loss became NaN in epoch {epoch + 1}; lower --lr.")
+            refuse_non_finite({"loss": value, "largest value of the network": _largest(network)}, epoch + 1, "epoch", ADVICE)
+            if not warned and diverges(value, best, guess):
+                warned = True
+                say(
+                    f"Epoch {epoch + 1}: the loss is {value:.3g}, {value / best:.0f} times its best or that of a guess, so the "
+                    "network seems to diverge; if it stays so, use a lower --lr."
+                )
+            best = min(best, value)
             stopping = stop is not None and stop.is_set()
             if run and (stopping or run.due):
                 run.save(epoch + 1, {}, parts)
@@ -107,6 +129,27 @@ def train(
             if run and stopping and epoch + 1 < training.epochs:
                 raise Interrupted(f"Stopped after epoch {epoch + 1}, saved in {run.path}; the same command resumes.")
     return network.eval()
+
+
+def refuse_untrainable(data: Labelled, training: Training) -> None:
+    """Raise `ValueError` if `data` have only one class, or a step only one image."""
+    if data.classes < 2:
+        raise ValueError(
+            f"{data.source} has one class only, so there is nothing to tell apart; give data of two classes at least."
+        )
+    if len(data.pixels) < 2 or training.batch < 2:
+        found = f"{data.source} has one image only" if len(data.pixels) < 2 else "--batch 1 takes one image a step"
+        raise ValueError(f"{found}, on which batch norm cannot train; give two at least.")
+
+
+@torch.no_grad()
+def _largest(network: nn.Module) -> float:
+    """The largest magnitude of a weight or a statistic, which is not finite if one of them is not."""
+    values = [*network.parameters()]
+    for layer in network.modules():
+        if isinstance(layer, _NormBase) and layer.running_mean is not None and layer.running_var is not None:
+            values += [layer.running_mean, layer.running_var]  # type: ignore[list-item]
+    return torch.stack([value.abs().amax().float() for value in values]).amax().item()
 
 
 def _shuffled(size: int, batch: int, runtime: Runtime) -> Iterator[Tensor]:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -147,6 +148,19 @@ def test_a_pickle_that_would_take_memory_by_a_number_is_refused_before_it_is_rea
         (tmp_path / "weights.pt").write_bytes(pickle.dumps(value, protocol=2))
         with pytest.raises(ValueError, match="reading it would run its code"):
             read_weights(tmp_path / "weights.pt")
+
+
+@pytest.mark.parametrize("start", [b"", b"\x80\x02c", b"\x80\x02X\xff\xff\xff\x7f"])
+def test_weights_without_an_end_are_not_read_to_it(start: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "load", None)
+    with zipfile.ZipFile(tmp_path / "weights.pt", "w") as packed:
+        packed.writestr("archive/data.pkl", start + bytes(2**20))
+    with (tmp_path / "old.pt").open("wb") as file:
+        file.write(start)
+        file.truncate(2**33)
+    for name in ("weights.pt", "old.pt"):
+        with pytest.raises(ValueError, match="is not a weights file that torch can read"):
+            read_weights(tmp_path / name)
 
 
 def test_plain_values_of_every_kind_are_read_as_torch_reads_them(tmp_path: Path) -> None:

@@ -1,18 +1,18 @@
 """Files of `torch.save`, read without their code, and without what would take memory by a number in the file."""
 
-import io
-import mmap
 import pickle
 import pickletools
 import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 _LEGACY = 5  # pickles at the start of a file of the form before torch 1.6, of which torch may run each
+_MOST_PICKLED = 2**28  # bytes of the pickle in an archive, which has no numbers of tensors in it
+_MOST_TEXT, _MOST_LINE = 2**24, 2**12  # bytes of a text, and of a name
 _QUANTISED = "torch._utils._rebuild_qtensor"
 # torch's reader would also call others, as bytearray(2**40), torch.Tensor(2**40), or by a name that is given to them.
 _BUILDERS = {
@@ -54,10 +54,10 @@ def read_torch(path: Path) -> Any:
         if file.read(4) == b"PK\x03\x04":  # as torch tells the forms apart
             _check_archive(path)
         else:
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:  # which reads no more than there is
-                for _ in range(_LEGACY):
-                    if content.tell() < len(content):
-                        _check_calls(content)
+            file.seek(0)
+            for _ in range(_LEGACY):
+                if file.tell() < path.stat().st_size:
+                    _check_calls(file)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of old forms and rare tensors, which the caller accepts or refuses by itself
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -72,7 +72,23 @@ def _check_archive(path: Path) -> None:
             raise ValueError("it says that it holds more than its size")
         for entry in entries:
             if entry.filename.endswith(".pkl"):
-                _check_calls(io.BytesIO(packed.read(entry)))
+                if entry.file_size > _MOST_PICKLED:
+                    raise ValueError(f"its {entry.filename} has {entry.file_size / 2**20:,.0f} MiB")
+                with packed.open(entry) as file:
+                    _check_calls(file)
+
+
+class _Limited:
+    """An open file of which a pickle reads no text, number or line that is longer than any in a real one."""
+
+    def __init__(self, file: IO[bytes]):
+        self.file = file
+
+    def read(self, n: int) -> bytes:
+        return self.file.read(min(n, _MOST_TEXT))
+
+    def readline(self) -> bytes:
+        return self.file.readline(_MOST_LINE)
 
 
 @dataclass
@@ -87,12 +103,13 @@ _CALLS = ("REDUCE", "NEWOBJ")
 _FILLING = ("BUILD", "APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS")  # leave what they fill on the stack
 
 
-def _check_calls(file: Any) -> None:
+def _check_calls(file: IO[bytes]) -> None:
     """Go through one pickle of an open file without running it; raises `pickle.UnpicklingError` for an unforeseen call."""
     stack: list[Any] = []  # things, names of what is imported, and marks
     memo: dict[int, Any] = {}
     argument: Any
-    for code, argument, _ in pickletools.genops(file):
+    source: Any = _Limited(file)
+    for code, argument, _ in pickletools.genops(source):
         if code.name in ("PUT", "BINPUT", "LONG_BINPUT"):
             memo[argument] = stack[-1]
         elif code.name in ("GET", "BINGET", "LONG_BINGET"):

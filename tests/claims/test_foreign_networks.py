@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,32 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from datafree import DDA, Blend, Plan, Procedural, Recipe, Stored, distill, inspect, pack
+from datafree import (
+    DDA,
+    Blend,
+    Card,
+    InputSpec,
+    Network,
+    Plan,
+    Procedural,
+    Recipe,
+    Stored,
+    distill,
+    evaluate,
+    inspect,
+    pack,
+    synthesize,
+)
 from datafree.cli import main
 from datafree.core.runtime import Runtime
+from datafree.networks import estimate, health
+from datafree.networks.estimate import refuse_costly
 from datafree.networks.network import load
+from datafree.networks.outputs import gradient_arrives, kind_of_outputs, probe
 from datafree.networks.teacher import Teacher
 
 PLAN = Plan(rounds=2, steps=1, batch=4, log_every=1, eval_every=0, grid_every=0, save_every=9)
+inspection = import_module("datafree.api.inspect")  # whose name in the package is the function's
 Make = Callable[[nn.Module], nn.Module]
 
 
@@ -127,6 +147,38 @@ def test_weights_that_are_not_finite_are_named_by_every_verb(tmp_path: Path, cap
     assert not (tmp_path / "packed").exists()
 
 
+@pytest.mark.parametrize(("layer", "value"), [("fc1.weight", 3e38), ("bn1.running_var", -1.0)])
+def test_finite_weights_whose_answers_are_not_are_named_by_every_verb(
+    layer: str, value: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = network(1)
+    broken.module.state_dict()[layer].fill_(value)
+    file, state = tmp_path / "teacher.safetensors", tmp_path / "weights.pt"
+    broken.save(file)
+    torch.save(broken.module.state_dict(), state)
+    np.savez(tmp_path / "data.npz", images=np.zeros((4, 8, 8), np.uint8), labels=np.arange(4))
+    shown = inspect(file)
+    assert f"not finite, first in layer '{layer.partition('.')[0]}'" in shown["broken"]
+    assert not {"auto", "logit scale", "noise"} & shown.keys()
+    good = tmp_path / "good.safetensors"
+    network(1).save(good)
+    for line in (
+        f"evaluate {file} --data {tmp_path / 'data.npz'}",
+        f"evaluate {good} --against {file} --data {tmp_path / 'data.npz'}",
+        f"pack {state} --arch {TINY} --inputs 1x8x8 --classes 10 --out {tmp_path / 'packed'}",
+        f"synthesize {file} --recipe dafl-mnist-light --n 4 --out {tmp_path / 'set.safetensors'}",
+    ):
+        assert main(line.split()) == 1, line
+        assert "outputs for noise are not finite, first in layer" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "packed").exists()
+
+
+def test_answers_that_break_outside_of_all_layers_are_refused_without_a_layer() -> None:
+    with pytest.raises(ValueError, match="not finite, though each layer's are; check") as caught:
+        taught_by(Wrapped(network(1).module, lambda z: z / 0))
+    assert "None" not in str(caught.value)
+
+
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 def test_weights_that_are_no_plain_numbers_and_files_that_are_none_are_refused(tmp_path: Path) -> None:
     state = dict(network(1).module.state_dict())
@@ -210,6 +262,61 @@ def test_a_name_that_is_none_is_refused(name: str, tmp_path: Path) -> None:
 def test_no_shape_of_a_card_takes_the_memory(shape: list[int], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"card|values"):
         load(carded(tmp_path, inputs={"shape": shape}))
+
+
+class Large(nn.Module):
+    """A fully convolutional network of 10 classes, which takes inputs of any size."""
+
+    def __init__(self, channels: int, width: int):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(channels, width, 3, padding=1), nn.Conv2d(width, 10, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x).relu_()).mean((2, 3))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("verb", [evaluate, distill, synthesize])
+def test_an_input_that_takes_too_much_memory_is_refused_before_any_is_used(verb: Callable[..., object]) -> None:
+    inputs = InputSpec(shape=(3, 2048, 2048))
+    more: dict[str, Any] = {evaluate: {"data": "x"}, distill: {"student": TINY}, synthesize: {"method": "dfq", "n": 2}}[verb]
+    with pytest.raises(ValueError, match=r"takes 1,[0-9]{3} MiB for one input of 3x2048x2048, and the limit is 768; give"):
+        verb(Large(3, 64), **more, inputs=inputs)
+
+
+def test_an_input_that_takes_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = InputSpec(shape=(3, 256, 256))
+    assert refuse_costly("network", Large(3, 16), inputs) is not None
+    monkeypatch.setattr(estimate, "MOST_WORK", 10**7)
+    with pytest.raises(ValueError, match=r"billion multiply-adds for one input of 3x256x256, and the limit"):
+        refuse_costly("network", Large(3, 16), inputs)
+
+
+def test_a_large_input_is_asked_about_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    inputs = InputSpec(shape=(3, 512, 512))
+    module = Large(3, 2).eval()
+    module.register_forward_pre_hook(lambda module, x: asked.append(len(x[0])))
+    assert len(probe("network", module, inputs)) == 1
+    assert kind_of_outputs(module, inputs) == "logits"
+    assert gradient_arrives(module, inputs)
+    assert asked == [1] * 6
+    monkeypatch.setattr(health, "HEAVY_WORK", 0)
+    found = health.examine(module, inputs, refuse_costly("network", module, inputs))
+    assert set(asked) == {1}
+    assert (found.probes, found.outputs, found.gradient, found.layers, found.ends_linear) == (1, "logits", True, 2, False)
+
+
+def test_an_examination_that_cannot_be_afforded_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = Card(architecture=TINY, classes=10, inputs=InputSpec(shape=(3, 256, 256)))
+    monkeypatch.setattr(inspection, "load", lambda file, allow_code: Network(Large(3, 2).eval(), card))
+    (tmp_path / "file").write_bytes(b"")
+    assert "auto" in inspect(tmp_path / "file")
+    for limit in ("MOST_LATENCY", "MOST_BYTES"):
+        with monkeypatch.context() as patch:
+            patch.setattr(inspection, limit, 0)
+            shown = inspect(tmp_path / "file")
+        assert shown["examination"].startswith("left out: a backward pass of one input takes ")
+        assert "auto" not in shown
 
 
 @given(data=st.data())

@@ -10,7 +10,8 @@ from datafree.core.modes import fastest_layout
 from datafree.core.runtime import Runtime
 from datafree.core.spec import InputSpec
 from datafree.networks.folding import fold_batch_norms
-from datafree.networks.outputs import explained, kind_of_outputs, logits_of, noise_for, probe
+from datafree.networks.limits import FOREIGN
+from datafree.networks.outputs import explained, kind_of_outputs, logits_of, noise_for, probe, refusal
 
 REFUSED = {
     "constant": "gives every image the same outputs, so there is nothing to learn; check its weights",
@@ -32,7 +33,7 @@ class Teacher(nn.Module):
     flow to x but not to the weights. The teacher is always in eval mode. `outputs` is the kind of the network's own outputs, as
     `kind_of_outputs` names it; of probabilities the copy returns the logarithm, which are logits.
 
-    Raises `ValueError` if the network fails on such inputs.
+    Raises `ValueError` if the network fails on such inputs, here and in each call.
     """
 
     def __init__(self, network: nn.Module, inputs: InputSpec, runtime: Runtime):
@@ -58,12 +59,22 @@ class Teacher(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.runtime.counters.teacher_queries += len(x)
-        return _answer(self.network(x))
+        return self._asked(self.network, x)
 
     def fast(self, x: Tensor, readable: bool = False) -> Tensor:
         """Logits for x from the folded network; with `readable` it is not compiled, so that layers of `folded` can be read."""
         self.runtime.counters.teacher_queries += len(x)
-        return _answer((self.folded if readable else self._compiled)(x))
+        return self._asked(self.folded if readable else self._compiled, x)
+
+    def _asked(self, network: nn.Module, x: Tensor) -> Tensor:
+        """The logits of `network`; what it raises, as a sentence. Hooks of ours that are called inside raise nothing."""
+        try:
+            return _answer(network(x))
+        except FOREIGN as error:
+            instead = refusal("teacher", self.network, self.inputs, error)
+            if instead is error:
+                raise
+            raise instead from error
 
     def fold(self) -> None:
         """Create `folded` now rather than at its first use: a layer that has a hook at that time is not folded."""

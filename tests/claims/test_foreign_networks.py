@@ -1,6 +1,7 @@
 """Networks and weights of others: each is served, or refused in one sentence that says what to do."""
 
 import json
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -33,6 +34,7 @@ from datafree import (
 )
 from datafree.cli import main
 from datafree.core.runtime import Runtime
+from datafree.data.labelled import Labelled
 from datafree.networks import estimate, health
 from datafree.networks.estimate import refuse_costly
 from datafree.networks.network import load
@@ -42,6 +44,19 @@ from datafree.networks.teacher import Teacher
 PLAN = Plan(rounds=2, steps=1, batch=4, log_every=1, eval_every=0, grid_every=0, save_every=9)
 inspection = import_module("datafree.api.inspect")  # whose name in the package is the function's
 Make = Callable[[nn.Module], nn.Module]
+
+
+EXITS = """
+import sys, torch
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+    def forward(self, x):
+        sys.exit(0)
+def make():
+    return Net()
+"""
 
 
 class Wrapped(nn.Module):
@@ -66,6 +81,20 @@ class Unfit(nn.Module):
         raise self.error
 
 
+class Picky(nn.Module):
+    """A network that takes only batches of `size`, and in all at most `most` of them."""
+
+    def __init__(self, size: int | None, most: int = 10**9):
+        super().__init__()
+        self.inside, self.size, self.most, self.calls = network(1).module, size, most, 0
+
+    def forward(self, x: Tensor) -> Any:
+        self.calls += 1
+        if self.size not in (None, len(x)) or self.calls > self.most:
+            raise KeyError("not this batch")
+        return self.inside(x)
+
+
 class Two(nn.Module):
     """A forward with two required arguments."""
 
@@ -85,18 +114,68 @@ def taught_by(module: nn.Module, recipe: str | Recipe = "dfad-digits") -> None:
         (Unfit(AssertionError("wrong size 224")), "wrong size 224"),
         (Unfit(KeyError("image")), "refuses inputs"),
         (Unfit(ZeroDivisionError()), "ZeroDivisionError"),
+        (Unfit(SystemExit(0)), "calls for the end of this program, SystemExit"),
+        (Unfit(GeneratorExit()), "calls for the end of this program, GeneratorExit"),
+        (Unfit(StopIteration()), "StopIteration"),
         (Wrapped(network(1).module, lambda z: z[:, :1]), "torch.cat"),
         (Wrapped(network(1).module, lambda z: z[:, 0]), r"returns \[2\]"),
         (Wrapped(network(1).module, torch.sigmoid), "a probability for each class by itself"),
+        (Wrapped(network(1).module, torch.nn.functional.logsigmoid), "as of a log-sigmoid"),
         (Wrapped(network(1).module, lambda z: 0 * z + 1), "the same outputs"),
         (network(1).module.half(), r"\.float\(\)"),
     ],
-    ids=["two", "assertion", "key", "division", "one-logit", "no-classes", "sigmoid", "constant", "half"],
+    ids=[
+        "two",
+        "assertion",
+        "key",
+        "division",
+        "exit",
+        "generator",
+        "stop",
+        "one-logit",
+        "no-classes",
+        "sigmoid",
+        "log-sigmoid",
+        "constant",
+        "half",
+    ],
 )
 def test_a_teacher_that_cannot_teach_is_refused_in_words(module: nn.Module, words: str) -> None:
     with pytest.raises(ValueError, match=words) as caught:
         taught_by(module)
     assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_fails_after_the_probes_ends_every_verb_in_one_sentence() -> None:
+    said = r"^The (teacher|network) refuses inputs of 1x8x8: 'not this batch'\. Pass [^:]*, of any number of images\.$"
+    data = Labelled(torch.zeros(5, 1, 8, 8, dtype=torch.uint8), torch.arange(5), 10, "data")
+    with pytest.raises(ValueError, match=said):
+        evaluate(Picky(2), data, inputs=INPUTS, device="cpu")
+    for size, most in ((2, 10**9), (None, 8)):
+        with pytest.raises(ValueError, match=said):
+            taught_by(Picky(size, most), "procedural")
+    for size, most in ((2, 10**9), (None, 12)):
+        with pytest.raises(ValueError, match=said):
+            synthesize(Picky(size, most), "dafl-mnist-light", 40, batch=4, inputs=INPUTS, device="cpu", quiet=True)
+
+
+def test_ctrl_c_in_a_network_of_others_still_ends_the_program() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        taught_by(Unfit(KeyboardInterrupt()))
+
+
+@pytest.mark.parametrize("code", ["import sys; sys.exit(0)", "import sys\ndef make():\n    sys.exit(0)", EXITS])
+def test_a_network_whose_code_ends_the_program_is_named(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "shop_that_ends.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "shop_that_ends", raising=False)
+    torch.save({"weight": torch.ones(1)}, tmp_path / "w.pt")
+    line = f"pack {tmp_path / 'w.pt'} --arch shop_that_ends:make --inputs 1x8x8 --classes 10 --out {tmp_path / 'packed'}"
+    assert main([*line.split(), "--allow-code", "shop_that_ends"]) == 1
+    assert "its code calls for the end of this program, SystemExit(0)" in capsys.readouterr().err
+    assert not (tmp_path / "packed").exists()
 
 
 @pytest.mark.parametrize("blocked", [lambda z: z.detach(), lambda z: z.round()])
@@ -126,6 +205,23 @@ def test_other_outputs_are_the_same_teacher(kind: str) -> None:
     for answer in (teacher(x), teacher.fast(x)):
         assert answer.shape == (5, 10)
         assert torch.allclose(answer.log_softmax(1), plain(x).log_softmax(1), atol=1e-5)
+
+
+BOUNDED: dict[str, Callable[[Tensor], Tensor]] = {
+    "normalised": lambda z: nn.functional.normalize(z.abs()),
+    "cut": lambda z: nn.functional.normalize(z).relu(),
+    "shifted sigmoid": lambda z: z.sigmoid() + 1,  # what the sentence of the refusal asks for
+    "cut from below": lambda z: -z.relu(),
+    "distances": lambda z: -(z - 3).square() - 0.1,
+}
+
+
+@pytest.mark.parametrize("change", BOUNDED.values(), ids=BOUNDED)
+def test_logits_that_lie_in_a_range_are_not_taken_for_a_sigmoid(change: Callable[[Tensor], Tensor]) -> None:
+    teacher = Teacher(Wrapped(network(1).module, change), INPUTS, Runtime("cpu"))
+    assert teacher.outputs.endswith("logits")
+    assert ("log-sigmoid" in teacher.note) == (teacher.outputs == "negative logits")
+    teacher.refuse_outputs()
 
 
 def test_weights_that_are_not_finite_are_named_by_every_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,9 +67,7 @@ def explained(name: str, network: nn.Module, inputs: InputSpec) -> Iterator[None
         yield
     except FOREIGN as error:  # a network is code of others, which may raise anything
         instead = refusal(name, network, inputs, error)
-        if instead is error:
-            raise
-        raise instead from error
+        raise instead from (error.__cause__ if instead is error else error)
 
 
 def probe(name: str, network: nn.Module, inputs: InputSpec) -> Tensor:
@@ -135,30 +133,45 @@ def flattened(output: object) -> Tensor:
 def kind_of_outputs(network: nn.Module, inputs: InputSpec) -> str:
     """What `network` returns, by the values for a few inputs: softmax and log-softmax carry the classes on another scale.
 
-    One of `logits`, `probabilities`, `log-probabilities`, `independent probabilities` (a sigmoid for each class) and
-    `constant`. Modes and global random numbers stay as they were.
+    One of `logits`, `negative logits`, `probabilities`, `log-probabilities`, `independent probabilities` and `independent
+    log-probabilities` (a sigmoid for each class, and its logarithm) and `constant`. Modes and global random numbers stay as
+    they were.
     """
     device = noise_for(network, inputs).device
     telling = 1 if inputs.values > LARGE else TELLING
     noise = torch.randn(telling, *inputs.shape, generator=torch.Generator().manual_seed(0)).to(device)
     flat = torch.tensor([0.0, 1.0], device=device).view(2, 1, 1, 1).expand(2, *inputs.shape)
     with keeping_random(device), evaluating(network), torch.no_grad():
-        parts = [part for x in (noise, inputs.to_network(flat), 100 * noise) for part in x.split(telling)]
-        answers = [flattened(network(x)) for x in parts]
-    return _kind(torch.cat(answers))
+        weak = [flattened(network(part)) for x in (noise, inputs.to_network(flat)) for part in x.split(telling)]
+        strong = flattened(network(100 * noise))
+    return _kind(torch.cat(weak), strong)
 
 
-def _kind(answers: Tensor) -> str:
-    """The kind of outputs [N, classes]."""
+def _kind(weak: Tensor, strong: Tensor) -> str:
+    """The kind of outputs, by those [N, classes] for inputs of the usual strength, and for some a hundred times as strong."""
+    answers = torch.cat([weak, strong])
     if answers.std(0).amax() <= 1e-6 * answers.abs().amax().clamp_min(1e-12):
         return "constant"
     if bool((answers >= 0).all()) and bool((answers <= 1 + 1e-3).all()):
-        sums = answers.sum(1)
-        return "probabilities" if torch.allclose(sums, torch.ones_like(sums), atol=1e-3) else "independent probabilities"
-    total = answers.logsumexp(1)
-    if bool((answers <= 0).all()) and torch.allclose(total, torch.zeros_like(total), atol=1e-3):
+        if _is_one(answers.sum(1)):
+            return "probabilities"
+        return "logits" if _is_one(answers.square().sum(1)) or _cut_at_zero(weak) else "independent probabilities"
+    if bool((answers > 0).any()):
+        return "logits"
+    if _is_one(answers.logsumexp(1).exp()):
         return "log-probabilities"
-    return "logits"
+    if bool((weak < 0).all()) and bool((strong.amax(1) > -1e-3).float().mean() > 0.5):
+        return "independent log-probabilities"  # they end at zero, and reach it only for strong inputs
+    return "negative logits"
+
+
+def _is_one(sums: Tensor) -> bool:
+    return torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
+
+
+def _cut_at_zero(values: Tensor) -> bool:
+    """Whether some of `values` are zero and none is nearly so, as after a ReLU; a sigmoid comes near before it is zero."""
+    return bool((values == 0).any()) and not bool(((values > 0) & (values < 1e-12)).any())
 
 
 def gradient_arrives(network: nn.Module, inputs: InputSpec) -> bool:

@@ -14,6 +14,7 @@ from reliability_kills import TINY, WEIGHTS
 from safetensors.torch import load, save
 from torch import Tensor
 
+from datafree import Card, InputSpec, Network, build
 from datafree.networks.architectures import ARCHITECTURES
 
 TIMM_RESNET, TIMM_VIT, TORCHVISION = "timm-resnet.safetensors", "timm-vit.safetensors", "torchvision.safetensors"
@@ -74,6 +75,15 @@ SHAPES = (
     (1, 65_536, 900),
 )
 SHAPES += ((1, 1, 1), (1, 2, 2), (3, 7, 9), (1, 8, 65_536), (2, 8, 8), (1, 512, 512), (1, 1024, 1024), (3, 32, 32), (1, 9, 8))
+BETWEEN = (
+    (3, 1024, 1024),
+    (3, 2048, 2048),
+    (1, 1024, 1024),
+    (1, 2048, 2048),
+    (1, 4096, 4096),
+    (3, 512, 512),
+)  # only to look at
+ANY_SIZE = {"resnet8": "classification", "resnet20": "classification", "compact-segmenter": "segmentation"}
 
 
 def distil(teacher: str, options: str) -> str:
@@ -142,6 +152,17 @@ def shapes(random: Random) -> tuple[str, str]:
     return _carded(random, base, **(changes if random.random() < 0.3 else {"inputs": inputs}))
 
 
+def large(random: Random) -> tuple[str, str]:
+    """A network that takes inputs of every size, whose weights fit its card."""
+    (arch, task), shape = random.choice(list(ANY_SIZE.items())), random.choice(BETWEEN)
+    inputs, file = InputSpec(shape=shape), Path("large.safetensors")
+    pack = f"pack {file} --arch {arch} --inputs {inputs} --classes 10 --out packed.safetensors"
+    with torch.random.fork_rng([]):
+        torch.manual_seed(random.randrange(100))
+        Network(build(arch, inputs, 10), Card(architecture=arch, classes=10, task=task, inputs=inputs)).save(file)
+    return f"{arch} {inputs}", random.choice((f"inspect {file}", pack))
+
+
 def card_tree(random: Random) -> tuple[str, str]:
     base = random.choice((BN, TIMM_RESNET, "segmenter.safetensors"))
     found: list[str] = []
@@ -202,6 +223,7 @@ NETWORKS = {
     "options of timm": timm_options,
     "options of torchvision": torchvision_options,
     "shapes": shapes,
+    "large": large,
     "cards": card_tree,
     "headers": network_header,
     "network bytes": network_bytes,

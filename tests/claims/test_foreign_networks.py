@@ -2,9 +2,11 @@
 
 import json
 import pickle
+import sys
 import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +20,50 @@ from mutation_archives import hungry
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from datafree import DDA, Blend, Plan, Procedural, Recipe, Stored, distill, inspect, pack
+from datafree import (
+    DDA,
+    Blend,
+    Card,
+    InputSpec,
+    Network,
+    Plan,
+    Procedural,
+    Recipe,
+    Stored,
+    distill,
+    evaluate,
+    inspect,
+    pack,
+    synthesize,
+)
 from datafree.cli import main
 from datafree.core.pickles import read_torch
 from datafree.core.runtime import Runtime
+from datafree.data.labelled import Labelled
 from datafree.engine.record import read_checkpoint
+from datafree.networks import estimate, health
+from datafree.networks.estimate import refuse_costly
 from datafree.networks.network import load
+from datafree.networks.outputs import gradient_arrives, kind_of_outputs, probe
 from datafree.networks.teacher import Teacher
 from datafree.networks.weights import read_weights
 
 PLAN = Plan(rounds=2, steps=1, batch=4, log_every=1, eval_every=0, grid_every=0, save_every=9)
+inspection = import_module("datafree.api.inspect")  # whose name in the package is the function's
 Make = Callable[[nn.Module], nn.Module]
+
+
+EXITS = """
+import sys, torch
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+    def forward(self, x):
+        sys.exit(0)
+def make():
+    return Net()
+"""
 
 
 class Wrapped(nn.Module):
@@ -53,6 +88,20 @@ class Unfit(nn.Module):
         raise self.error
 
 
+class Picky(nn.Module):
+    """A network that takes only batches of `size`, and in all at most `most` of them."""
+
+    def __init__(self, size: int | None, most: int = 10**9):
+        super().__init__()
+        self.inside, self.size, self.most, self.calls = network(1).module, size, most, 0
+
+    def forward(self, x: Tensor) -> Any:
+        self.calls += 1
+        if self.size not in (None, len(x)) or self.calls > self.most:
+            raise KeyError("not this batch")
+        return self.inside(x)
+
+
 class Two(nn.Module):
     """A forward with two required arguments."""
 
@@ -72,18 +121,68 @@ def taught_by(module: nn.Module, recipe: str | Recipe = "dfad-digits") -> None:
         (Unfit(AssertionError("wrong size 224")), "wrong size 224"),
         (Unfit(KeyError("image")), "refuses inputs"),
         (Unfit(ZeroDivisionError()), "ZeroDivisionError"),
+        (Unfit(SystemExit(0)), "calls for the end of this program, SystemExit"),
+        (Unfit(GeneratorExit()), "calls for the end of this program, GeneratorExit"),
+        (Unfit(StopIteration()), "StopIteration"),
         (Wrapped(network(1).module, lambda z: z[:, :1]), "torch.cat"),
         (Wrapped(network(1).module, lambda z: z[:, 0]), r"returns \[2\]"),
         (Wrapped(network(1).module, torch.sigmoid), "a probability for each class by itself"),
+        (Wrapped(network(1).module, torch.nn.functional.logsigmoid), "as of a log-sigmoid"),
         (Wrapped(network(1).module, lambda z: 0 * z + 1), "the same outputs"),
         (network(1).module.half(), r"\.float\(\)"),
     ],
-    ids=["two", "assertion", "key", "division", "one-logit", "no-classes", "sigmoid", "constant", "half"],
+    ids=[
+        "two",
+        "assertion",
+        "key",
+        "division",
+        "exit",
+        "generator",
+        "stop",
+        "one-logit",
+        "no-classes",
+        "sigmoid",
+        "log-sigmoid",
+        "constant",
+        "half",
+    ],
 )
 def test_a_teacher_that_cannot_teach_is_refused_in_words(module: nn.Module, words: str) -> None:
     with pytest.raises(ValueError, match=words) as caught:
         taught_by(module)
     assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_fails_after_the_probes_ends_every_verb_in_one_sentence() -> None:
+    said = r"^The (teacher|network) refuses inputs of 1x8x8: 'not this batch'\. Pass [^:]*, of any number of images\.$"
+    data = Labelled(torch.zeros(5, 1, 8, 8, dtype=torch.uint8), torch.arange(5), 10, "data")
+    with pytest.raises(ValueError, match=said):
+        evaluate(Picky(2), data, inputs=INPUTS, device="cpu")
+    for size, most in ((2, 10**9), (None, 8)):
+        with pytest.raises(ValueError, match=said):
+            taught_by(Picky(size, most), "procedural")
+    for size, most in ((2, 10**9), (None, 12)):
+        with pytest.raises(ValueError, match=said):
+            synthesize(Picky(size, most), "dafl-mnist-light", 40, batch=4, inputs=INPUTS, device="cpu", quiet=True)
+
+
+def test_ctrl_c_in_a_network_of_others_still_ends_the_program() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        taught_by(Unfit(KeyboardInterrupt()))
+
+
+@pytest.mark.parametrize("code", ["import sys; sys.exit(0)", "import sys\ndef make():\n    sys.exit(0)", EXITS])
+def test_a_network_whose_code_ends_the_program_is_named(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "shop_that_ends.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "shop_that_ends", raising=False)
+    torch.save({"weight": torch.ones(1)}, tmp_path / "w.pt")
+    line = f"pack {tmp_path / 'w.pt'} --arch shop_that_ends:make --inputs 1x8x8 --classes 10 --out {tmp_path / 'packed'}"
+    assert main([*line.split(), "--allow-code", "shop_that_ends"]) == 1
+    assert "its code calls for the end of this program, SystemExit(0)" in capsys.readouterr().err
+    assert not (tmp_path / "packed").exists()
 
 
 @pytest.mark.parametrize("blocked", [lambda z: z.detach(), lambda z: z.round()])
@@ -113,6 +212,23 @@ def test_other_outputs_are_the_same_teacher(kind: str) -> None:
     for answer in (teacher(x), teacher.fast(x)):
         assert answer.shape == (5, 10)
         assert torch.allclose(answer.log_softmax(1), plain(x).log_softmax(1), atol=1e-5)
+
+
+BOUNDED: dict[str, Callable[[Tensor], Tensor]] = {
+    "normalised": lambda z: nn.functional.normalize(z.abs()),
+    "cut": lambda z: nn.functional.normalize(z).relu(),
+    "shifted sigmoid": lambda z: z.sigmoid() + 1,  # what the sentence of the refusal asks for
+    "cut from below": lambda z: -z.relu(),
+    "distances": lambda z: -(z - 3).square() - 0.1,
+}
+
+
+@pytest.mark.parametrize("change", BOUNDED.values(), ids=BOUNDED)
+def test_logits_that_lie_in_a_range_are_not_taken_for_a_sigmoid(change: Callable[[Tensor], Tensor]) -> None:
+    teacher = Teacher(Wrapped(network(1).module, change), INPUTS, Runtime("cpu"))
+    assert teacher.outputs.endswith("logits")
+    assert ("log-sigmoid" in teacher.note) == (teacher.outputs == "negative logits")
+    teacher.refuse_outputs()
 
 
 def test_weights_that_are_not_finite_are_named_by_every_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -187,6 +303,38 @@ def test_a_quantised_network_is_called_so(kind: torch.dtype, tmp_path: Path) -> 
     torch.save({"state_dict": module.state_dict()}, tmp_path / "weights.pt")
     with pytest.raises(ValueError, match="holds the weights of a quantised network"):
         read_weights(tmp_path / "weights.pt")
+
+
+@pytest.mark.parametrize(("layer", "value"), [("fc1.weight", 3e38), ("bn1.running_var", -1.0)])
+def test_finite_weights_whose_answers_are_not_are_named_by_every_verb(
+    layer: str, value: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = network(1)
+    broken.module.state_dict()[layer].fill_(value)
+    file, state = tmp_path / "teacher.safetensors", tmp_path / "weights.pt"
+    broken.save(file)
+    torch.save(broken.module.state_dict(), state)
+    np.savez(tmp_path / "data.npz", images=np.zeros((4, 8, 8), np.uint8), labels=np.arange(4))
+    shown = inspect(file)
+    assert f"not finite, first in layer '{layer.partition('.')[0]}'" in shown["broken"]
+    assert not {"auto", "logit scale", "noise"} & shown.keys()
+    good = tmp_path / "good.safetensors"
+    network(1).save(good)
+    for line in (
+        f"evaluate {file} --data {tmp_path / 'data.npz'}",
+        f"evaluate {good} --against {file} --data {tmp_path / 'data.npz'}",
+        f"pack {state} --arch {TINY} --inputs 1x8x8 --classes 10 --out {tmp_path / 'packed'}",
+        f"synthesize {file} --recipe dafl-mnist-light --n 4 --out {tmp_path / 'set.safetensors'}",
+    ):
+        assert main(line.split()) == 1, line
+        assert "outputs for noise are not finite, first in layer" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "packed").exists()
+
+
+def test_answers_that_break_outside_of_all_layers_are_refused_without_a_layer() -> None:
+    with pytest.raises(ValueError, match="not finite, though each layer's are; check") as caught:
+        taught_by(Wrapped(network(1).module, lambda z: z / 0))
+    assert "None" not in str(caught.value)
 
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
@@ -272,6 +420,61 @@ def test_a_name_that_is_none_is_refused(name: str, tmp_path: Path) -> None:
 def test_no_shape_of_a_card_takes_the_memory(shape: list[int], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"card|values"):
         load(carded(tmp_path, inputs={"shape": shape}))
+
+
+class Large(nn.Module):
+    """A fully convolutional network of 10 classes, which takes inputs of any size."""
+
+    def __init__(self, channels: int, width: int):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(channels, width, 3, padding=1), nn.Conv2d(width, 10, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x).relu_()).mean((2, 3))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("verb", [evaluate, distill, synthesize])
+def test_an_input_that_takes_too_much_memory_is_refused_before_any_is_used(verb: Callable[..., object]) -> None:
+    inputs = InputSpec(shape=(3, 2048, 2048))
+    more: dict[str, Any] = {evaluate: {"data": "x"}, distill: {"student": TINY}, synthesize: {"method": "dfq", "n": 2}}[verb]
+    with pytest.raises(ValueError, match=r"takes 1,[0-9]{3} MiB for one input of 3x2048x2048, and the limit is 768; give"):
+        verb(Large(3, 64), **more, inputs=inputs)
+
+
+def test_an_input_that_takes_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = InputSpec(shape=(3, 256, 256))
+    assert refuse_costly("network", Large(3, 16), inputs) is not None
+    monkeypatch.setattr(estimate, "MOST_WORK", 10**7)
+    with pytest.raises(ValueError, match=r"billion multiply-adds for one input of 3x256x256, and the limit"):
+        refuse_costly("network", Large(3, 16), inputs)
+
+
+def test_a_large_input_is_asked_about_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    inputs = InputSpec(shape=(3, 512, 512))
+    module = Large(3, 2).eval()
+    module.register_forward_pre_hook(lambda module, x: asked.append(len(x[0])))
+    assert len(probe("network", module, inputs)) == 1
+    assert kind_of_outputs(module, inputs) == "logits"
+    assert gradient_arrives(module, inputs)
+    assert asked == [1] * 6
+    monkeypatch.setattr(health, "HEAVY_WORK", 0)
+    found = health.examine(module, inputs, refuse_costly("network", module, inputs))
+    assert set(asked) == {1}
+    assert (found.probes, found.outputs, found.gradient, found.layers, found.ends_linear) == (1, "logits", True, 2, False)
+
+
+def test_an_examination_that_cannot_be_afforded_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = Card(architecture=TINY, classes=10, inputs=InputSpec(shape=(3, 256, 256)))
+    monkeypatch.setattr(inspection, "load", lambda file, allow_code: Network(Large(3, 2).eval(), card))
+    (tmp_path / "file").write_bytes(b"")
+    assert "auto" in inspect(tmp_path / "file")
+    for limit in ("MOST_LATENCY", "MOST_BYTES"):
+        with monkeypatch.context() as patch:
+            patch.setattr(inspection, limit, 0)
+            shown = inspect(tmp_path / "file")
+        assert shown["examination"].startswith("left out: a backward pass of one input takes ")
+        assert "auto" not in shown
 
 
 @given(data=st.data())

@@ -17,6 +17,7 @@ import pytest
 import torch
 from helpers import TINY, both, network, start, status, stored_images
 
+import datafree
 from datafree.cli import main
 from datafree.core.shortages import explain_shortage, is_out_of_memory
 from datafree.engine.log import RunLog
@@ -240,6 +241,22 @@ def test_a_run_without_enough_memory_says_how_much_was_asked_for_and_what_to_low
 )
 def test_a_lack_of_memory_is_recognised_however_it_is_reported(error: Exception, seen: str) -> None:
     assert seen in str(explain_shortage(error, "--batch"))
+
+
+@pytest.mark.parametrize(("verb", "smaller"), [("inspect", "--inputs"), ("pack", "--inputs"), ("evaluate", "fewer images")])
+def test_a_verb_that_keeps_nothing_asks_for_smaller_inputs(
+    verb: str, smaller: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(datafree, verb, fails)
+    more = {"inspect": "", "pack": "--arch x --out y", "evaluate": "--data z"}[verb]
+    assert main([verb, "file", *more.split()]) == 1
+    said = capsys.readouterr().err
+    assert smaller in said
+    assert "folder" not in said
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize("error", [RuntimeError("could not create a primitive descriptor"), RecursionError(), KeyError("x")])

@@ -54,6 +54,18 @@ def test_teach_inspect_evaluate(tmp_path: Path, images: Path, capsys: pytest.Cap
     assert "100.00 %" in said(capsys, "evaluate", out, "--data", images, "--against", out, "--device", "cpu")
 
 
+@pytest.mark.parametrize("text", ["[1]", "3", "true", "null", '"x"', "[" * 3000, "{", '{"a": [1]}', "9" * 5000, ""])
+def test_options_that_are_no_object_are_refused_by_their_flag(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = f"pack {tmp_path / 'w.pt'} --arch small-cnn --inputs 1x8x8 --classes 10 --out {tmp_path / 'packed'} --options"
+    assert main([*line.split(), text]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("datafree: --options ")
+    assert said.count("\n") == 1
+    assert len(said) < 500
+
+
 def test_pack_takes_a_description(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"state_dict": network(1).module.state_dict()}, tmp_path / "w.th")
     flags = ["--classes", 10, "--inputs", "1x8x8", "--mean", 0.3, "--std", 0.4, "--out", tmp_path / "n.safetensors"]

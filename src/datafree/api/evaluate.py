@@ -10,6 +10,7 @@ from datafree.core.runtime import find_device
 from datafree.core.spec import InputSpec
 from datafree.data.labelled import Labelled, labelled_for
 from datafree.networks.network import Network
+from datafree.networks.outputs import explained
 from datafree.networks.sources import Source, as_network
 from datafree.reports.metrics import Score, agreement, predictions, score
 
@@ -57,4 +58,5 @@ def _predict(network: Network, labelled: Labelled, device: str) -> Tensor:
     """Predicted classes [N], or [N, H, W] for segmentation."""
     where = find_device(device)
     module = copy.deepcopy(network.module).to(where)  # a copy, since the caller's module must stay on its device
-    return predictions(module, labelled.pixels, network.card.inputs, where)
+    with explained("network", module, network.card.inputs):
+        return predictions(module, labelled.pixels, network.card.inputs, where)

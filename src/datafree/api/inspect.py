@@ -1,5 +1,6 @@
 """The function `inspect`: the content of a network file or of a transfer set, for a person to read."""
 
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -9,16 +10,19 @@ from torch import Tensor
 from datafree.core.modes import fastest_layout
 from datafree.data.drawing import save_grid
 from datafree.data.sets import TransferSet, as_uint8, is_set, read_set, spread
-from datafree.networks.cost import latency_ms, multiply_adds
+from datafree.networks.cost import LONGEST, latency_ms, multiply_adds
+from datafree.networks.estimate import MOST_BYTES, Work, refuse_costly
 from datafree.networks.health import Health, examine
 from datafree.networks.network import Network, load
-from datafree.networks.outputs import explained, probe
+from datafree.networks.outputs import LARGE, describe_broken, explained, probe
 from datafree.networks.teacher import NOTES, REFUSED
 from datafree.networks.weights import describe_non_finite, parameters
 from datafree.recipes.auto import default_seconds, look_seconds, pick
 
 PREVIEW_IMAGES = 100
 CLASSES_SHOWN = 20  # of a set
+OF_ANSWERS = ("outputs", "logit scale", "noise", "constants", "gradient")  # lines that mean nothing for a broken network
+MOST_LATENCY = 700  # ms of a pass, beyond which a network is not examined: that takes a dozen
 
 
 def inspect(file: str | Path, *, preview: str | Path | None = None, allow_code: Collection[str] = ()) -> dict[str, str]:
@@ -32,11 +36,12 @@ def inspect(file: str | Path, *, preview: str | Path | None = None, allow_code: 
     Returns:
         Names and values as text, first `card` as JSON. For a network: number of weights, multiply-adds and latency of one
         input, size of the file, an examination by noise and constants (outputs, logit scale, statistics of the norms,
-        gradient to the input, speed), and what `auto` would do. For a set: number of images, classes, entropy of the targets,
-        path of the preview.
+        gradient to the input, speed) unless a pass takes long, and what `auto` would do. For a set: number of images, classes,
+        entropy of the targets, path of the preview.
 
     Raises:
-        ValueError: the file is neither, or cannot be read.
+        ValueError: the file is neither, cannot be read, or is of a network of which a pass is beyond the limits of
+            `networks/estimate.py`.
     """
     file = Path(file)
     if is_set(file):
@@ -47,25 +52,43 @@ def inspect(file: str | Path, *, preview: str | Path | None = None, allow_code: 
 def _network(file: Path, allow_code: Collection[str]) -> dict[str, str]:
     network = load(file, allow_code)
     inputs = network.card.inputs
-    network.card.check(probe("network", network.module, inputs))
+    work = refuse_costly("network", network.module, inputs)
+    began = time.perf_counter()
+    logits = probe("network", network.module, inputs)
+    seconds = (time.perf_counter() - began) / len(logits)
+    network.card.check(logits)
+    broken = describe_non_finite(network.module)
+    broken = f"{broken} hold NaN or infinity" if broken else describe_broken(network.module, inputs, logits)
     with explained("network", network.module, inputs):
-        return _examined(network, file)
+        fastest_layout(network.module)
+        latency = latency_ms(network.module, inputs) if seconds < LONGEST else 1000 * seconds
+        return _examined(network, file, work, latency, broken)
 
 
-def _examined(network: Network, file: Path) -> dict[str, str]:
-    inputs, broken = network.card.inputs, describe_non_finite(network.module)
+def _examined(network: Network, file: Path, work: Work | None, latency: float, broken: str) -> dict[str, str]:
+    inputs = network.card.inputs
+    adds = work.multiply_adds if work and inputs.values > LARGE else multiply_adds(network.module, inputs)
     lines = {
         "card": network.card.model_dump_json(indent=2),
         "weights": f"{parameters(network.module):,}",
-        "multiply-adds": f"{multiply_adds(network.module, inputs):,} an input",
+        "multiply-adds": f"{adds:,} an input",
         "file": f"{file.stat().st_size / 2**20:.2f} MiB",
+        "latency": f"{latency:.2f} ms an input on this CPU",
     }
-    fastest_layout(network.module)
-    lines["latency"] = f"{latency_ms(network.module, inputs):.2f} ms an input on this CPU"
-    health = examine(network.module, inputs)
     if broken:
-        return lines | {"broken": f"{broken} hold NaN or infinity: its outputs mean nothing"} | describe_health(health)
-    return lines | describe_health(health) | {"auto": _would_take(network, health)}
+        lines["broken"] = f"{broken}: its outputs mean nothing"
+    if work and (work.backward > MOST_BYTES or latency > MOST_LATENCY):
+        return lines | {"examination": f"left out: a backward pass of one input takes {_cost(work, latency)} here"}
+    health = examine(network.module, inputs, work)
+    found = describe_health(health)
+    if broken:
+        return lines | {name: text for name, text in found.items() if name not in OF_ANSWERS}
+    return lines | found | {"auto": _would_take(network, health)}
+
+
+def _cost(work: Work, latency: float) -> str:
+    """Memory and time of a pass forward and back to the input, the time by that of a forward pass, ms."""
+    return f"{work.backward / 2**20:,.0f} MiB and {3 * latency / 1000:.0f} s"
 
 
 def _would_take(network: Network, health: Health) -> str:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from datafree.core.spec import InputSpec
 from datafree.networks.build import timm_description
+from datafree.networks.estimate import refuse_costly
 from datafree.networks.limits import Option
 from datafree.networks.network import Card, Network, from_card
-from datafree.networks.outputs import TASKS, probe
+from datafree.networks.outputs import TASKS, probe, refuse_broken
 from datafree.networks.weights import read_weights, refuse_non_finite
 
 
@@ -35,7 +36,8 @@ def pack(
 
     Raises:
         ValueError: the file holds no state dict or needs code to be read, the network cannot be built, its keys do not fit the
-            weights, a description is missing, a weight is not finite, or the network returns another number of classes.
+            weights, a description is missing, a weight or an answer is not finite, a pass is beyond the limits of
+            `networks/estimate.py`, or the network returns another number of classes.
     """
     state = read_weights(weights)
     if architecture.startswith("timm:") and (inputs is None or classes is None):
@@ -53,7 +55,9 @@ def pack(
     )
     packed = from_card(card, state, weights, allow_code)
     refuse_non_finite(packed.module, str(weights))
+    refuse_costly("network", packed.module, inputs)
     logits = probe("network", packed.module, inputs)
+    refuse_broken("network", packed.module, inputs, logits)
     card = card.model_copy(update={"task": TASKS[logits.dim()]})
     card.check(logits)
     return Network(packed.module, card)

@@ -89,7 +89,9 @@ def teach(
         task = TASKS[probe("network", module, inputs).dim()]
         labelled.refuse_other_task(task)
         with parts_of(Path(out), identity) if out is not None else contextlib.nullcontext() as run:
-            module = train(module, labelled, inputs, training, runtime, report, run, lambda sentence: print_line(sentence, quiet))
+            module = train(
+                module, labelled, inputs, training, runtime, report, run, lambda sentence: print_line(sentence, quiet)
+            )
             history = {"event": "taught", "data": Path(labelled.source).name, "epochs": training.epochs, "seed": seed}
             history["training"] = digest(identity)
             card = Card(architecture=architecture, classes=labelled.classes, task=task, inputs=inputs, history=(history,))

@@ -39,6 +39,13 @@ LOWER = {
     "synthesize": "--batch or batch of the method",
     "teach": "--batch",
 }
+# Verbs that keep nothing to go on from, with what is too large where memory runs out.
+SMALLER = {
+    "inspect": "give a network of smaller --inputs (`datafree pack`), or a set of fewer images",
+    "pack": "give smaller --inputs",
+    "evaluate": "give fewer images, or a network of smaller --inputs",
+    "export-set": "give a set of fewer images",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,7 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 141
     except (CycloptsError, ValueError, FloatingPointError, OSError, MemoryError, RuntimeError) as error:
         lost = PARTNER_ENDED if "gloo/transport" in str(error) and "RANK" in os.environ else None
-        short = lost or explain_shortage(error, LOWER.get(tokens[0] if tokens else "", "number of images"))
+        verb = tokens[0] if tokens else ""
+        short = lost or explain_shortage(error, LOWER.get(verb, "number of images"), SMALLER.get(verb))
         if not short and isinstance(error, MemoryError | RuntimeError):
             raise  # unexpected
         show(f"datafree: {short or _sentence(error)}", error=True)

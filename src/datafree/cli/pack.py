@@ -5,8 +5,10 @@ from pathlib import Path
 
 import datafree
 from datafree.cli.arguments import Numbers, Packages, shape_of
+from datafree.core.settings import MOST_SEEN, first_line
 from datafree.core.spec import InputSpec
 from datafree.core.terminal import show
+from datafree.networks.limits import Option
 
 
 def pack(
@@ -39,10 +41,23 @@ def pack(
         spec = InputSpec(shape=shape_of(inputs), mean=mean or (0.0,), std=std or (1.0,))
     elif mean or std:
         raise ValueError("--mean or --std is given without the shape of inputs; pass --inputs CHANNELSxHEIGHTxWIDTH too.")
-    try:
-        keywords = json.loads(options)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"--options {options!r} is not JSON ({error}); write it as '{{\"width\": 16}}'.") from error
-    packed = datafree.pack(weights, arch, spec, classes, keywords, allow_code)
+    packed = datafree.pack(weights, arch, spec, classes, options_of(options), allow_code)
     packed.save(out)
     show(f"{out}: {arch}, {packed.parameters:,} weights, inputs {packed.card.inputs}, {packed.card.classes} classes")
+
+
+def options_of(text: str) -> dict[str, Option]:
+    """The JSON object in `text`. Raises `ValueError`, which names --options, for any other text."""
+    seen = text if len(text) <= MOST_SEEN else f"{text[:MOST_SEEN]}..."
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"--options {seen!r} is not JSON ({first_line(error)}); write it as '{{\"width\": 16}}'.") from error
+    simple = isinstance(found, dict) and all(
+        value is None or isinstance(value, bool | int | float | str) for value in found.values()
+    )
+    if not simple:
+        raise ValueError(
+            f"--options {seen!r} is not an object of numbers, texts, true, false and null; write it as '{{\"width\": 16}}'."
+        )
+    return found  # type: ignore[no-any-return]

@@ -36,10 +36,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error)) or _NO_THREAD in str(error))
 
 
-def explain_shortage(error: BaseException, settings: str) -> str | None:
-    """`error` as one sentence if it reports a shortage, else None; `settings` are those to lower where memory ran out."""
+def explain_shortage(error: BaseException, settings: str, smaller: str | None = None) -> str | None:
+    """`error` as one sentence if it reports a shortage, else None.
+
+    Where memory ran out, `settings` are those to lower in a run; a verb that keeps nothing says what to do in `smaller`.
+    """
     if is_out_of_memory(error):
-        return _explain_memory(str(error), settings)
+        return _explain_memory(str(error), settings, smaller)
     if isinstance(error, OSError) and error.errno is None:  # it has its sentence already
         return None
     if what := advice(error):
@@ -48,7 +51,7 @@ def explain_shortage(error: BaseException, settings: str) -> str | None:
     return None
 
 
-def _explain_memory(message: str, settings: str) -> str:
+def _explain_memory(message: str, settings: str, smaller: str | None) -> str:
     """How much was asked for, as far as the message says so, and what to lower."""
     if _NO_THREAD in message:
         return (
@@ -57,6 +60,8 @@ def _explain_memory(message: str, settings: str) -> str:
         )
     found = _AMOUNT.search(message)
     asked = f"{_in_units(found[1], found[2])} more were asked for" if found else "how much was asked for is not known"
+    if smaller:
+        return f"Memory ran out ({asked}): free some and run the same command again, or {smaller}."
     return (
         f"Memory ran out ({asked}). What was saved is kept: free some memory and run the same command again, or start anew in "
         f"another folder with a lower {settings}."

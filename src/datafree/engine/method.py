@@ -13,8 +13,8 @@ from datafree.core.spec import InputSpec
 from datafree.core.state import Stateful
 from datafree.data.pool import Batch
 from datafree.engine.look import Look, kd
-from datafree.networks.outputs import gradient_arrives, noise_for, probe, trainable
-from datafree.networks.taps import first_non_finite, norm_names
+from datafree.networks.outputs import gradient_arrives, probe, refuse_broken, trainable
+from datafree.networks.taps import norm_names
 from datafree.networks.teacher import Teacher
 
 
@@ -75,11 +75,7 @@ class Problem:
         """Check only the teacher, as `check` does, for work without a student; returns its logits."""
         logits = probe("teacher", self.teacher.network, self.inputs)
         self._check_classes("teacher", logits)
-        if not logits.isfinite().all():
-            layer = first_non_finite(self.teacher.network, noise_for(self.teacher.network, self.inputs))
-            raise ValueError(
-                f"The teacher's outputs for noise are not finite, first in layer {layer!r}; check its weights, mean and std."
-            )
+        refuse_broken("teacher", self.teacher.network, self.inputs, logits)
         self.teacher.refuse_outputs()
         if method is not None and method.needs_gradient and not gradient_arrives(self.teacher.network, self.inputs):
             raise ValueError(

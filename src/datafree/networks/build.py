@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
@@ -11,10 +12,13 @@ from torch import nn
 from datafree.core.settings import first_line
 from datafree.core.spec import InputSpec
 from datafree.networks.architectures import ARCHITECTURES
-from datafree.networks.limits import MAX_WEIGHTS, BeyondLimits, Option, check_options, limited
+from datafree.networks.limits import FOREIGN, MAX_WEIGHTS, BeyondLimits, Option, check_options, limited, reason_of
 
 _TIMM_LOADS = ("pretrained", "checkpoint", "cache", "weights")  # options that begin so download or read other files
 _LOADS = ("pretrained", "weights")  # those of other factories, as torchvision's
+_META = re.compile(
+    r"meta tensor|meta device|device meta|(devices,|and|on) meta\b|'Meta' backend"
+)  # in torch's errors of values that are read
 
 
 def build(
@@ -51,16 +55,18 @@ def outline(
     options: Mapping[str, Option] | None = None,
     allow_code: Collection[str] = (),
     scratch: int = 4 * MAX_WEIGHTS,
+    most: int = MAX_WEIGHTS,
 ) -> nn.Module:
     """The network on the meta device, which has shapes and no memory; no tensor of more than `scratch` bytes is made.
 
-    A factory that reads the values of its weights builds the real network: see `is_real`. Takes and raises what `build` does.
+    A factory that reads the values of its weights builds the real network, of at most `most` weights: see `is_real`. Takes and
+    raises what `build` does.
     """
     factory = _factory(architecture, inputs, classes, options, allow_code)
     try:
         return _call(architecture, factory, scratch)
     except _NeedsMemory:
-        return _call(architecture, factory)
+        return _call(architecture, factory, most=most)
 
 
 def is_real(module: nn.Module) -> bool:
@@ -84,16 +90,16 @@ class _NeedsMemory(Exception):
     """A factory reads the values of its weights, which the meta device does not have."""
 
 
-def _call(name: str, factory: Callable[[], object], scratch: int | None = None) -> nn.Module:
+def _call(name: str, factory: Callable[[], object], scratch: int | None = None, most: int = MAX_WEIGHTS) -> nn.Module:
     """What `factory` makes, within the limits; whatever it raises becomes one sentence."""
     try:
-        with limited(name, scratch):
+        with limited(name, scratch, most):
             module = factory()
     except BeyondLimits:
         raise
-    except Exception as error:  # a factory is code of others, which may raise anything
-        reason = first_line(error)
-        if scratch is not None and "meta" in reason.lower():
+    except FOREIGN as error:  # a factory is code of others, which may raise anything
+        reason = reason_of(error)
+        if scratch is not None and isinstance(error, RuntimeError | TypeError) and _META.search(str(error)):
             raise _NeedsMemory from error
         if isinstance(error, ValueError) and name in ARCHITECTURES:
             raise
@@ -122,6 +128,7 @@ def _factory(
     if ":" in architecture:
         factory = _import_factory(architecture, allow_code)
         check_options(architecture, options, _LOADS)
+        factory, options = _by_name(factory, options)
         return partial(factory, **{**_without_downloads(factory), **options})
     raise ValueError(
         f"No network is named {architecture!r}; pass one of {', '.join(ARCHITECTURES)}, timm:NAME, or package.module:factory."
@@ -138,9 +145,20 @@ def _import_factory(architecture: str, allow_code: Collection[str]) -> Any:
         )
     try:
         return getattr(importlib.import_module(module_name), name)
-    except Exception as error:  # an import runs code of others, which may raise anything
-        reason = first_line(error)
+    except FOREIGN as error:  # an import runs code of others, which may raise anything
+        reason = reason_of(error)
         raise ValueError(f"{architecture!r} cannot be imported ({reason}); check the name and what is installed.") from error
+
+
+def _by_name(factory: Any, options: dict[str, Option]) -> tuple[Any, dict[str, Option]]:
+    """The factory that torchvision's `get_model` calls, which has defaults of its own, and its options; others unchanged."""
+    if getattr(factory, "__module__", "").startswith("torchvision.") and factory.__name__ == "get_model" and "name" in options:
+        others = dict(options)
+        try:
+            return importlib.import_module("torchvision.models").get_model_builder(others.pop("name")), others
+        except (ValueError, AttributeError):  # no such name: `get_model` itself tells
+            return factory, options
+    return factory, options
 
 
 def _without_downloads(factory: Any) -> dict[str, Option]:

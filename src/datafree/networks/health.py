@@ -1,6 +1,8 @@
 """What a network is like, found out in seconds without any data: its norms, its logits, its gradients, its speed."""
 
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -9,10 +11,12 @@ from torch import Tensor, nn
 from datafree.core.modes import evaluating, frozen
 from datafree.core.spec import InputSpec
 from datafree.networks.cost import saved_bytes
+from datafree.networks.estimate import Work
 from datafree.networks.outputs import flattened, gradient_arrives, kind_of_outputs
-from datafree.networks.taps import Norm, calls
+from datafree.networks.taps import Norm
 
 PROBES = 8  # images a probe, of small inputs
+HEAVY_WORK, HEAVY_BYTES = 2 * 10**9, 2**27  # multiply-adds, and bytes for a backward pass, beyond which one image must do
 PROBED = 2**22  # values of all images of a probe, so that one of large inputs takes seconds
 
 
@@ -37,21 +41,27 @@ class Health:
     seconds_per_image: float  # of a forward and a backward pass to the input, here
 
 
-def examine(network: nn.Module, inputs: InputSpec) -> Health:
+def examine(network: nn.Module, inputs: InputSpec, work: Work | None = None) -> Health:
     """Probe `network` with noise and constants; its modes, gradients and random numbers stay as they were.
 
-    Raises whatever the network raises for inputs of that shape.
+    With `work`, that of a pass, a heavy network is probed by one image at a time. Raises whatever the network raises for inputs
+    of that shape.
     """
     device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
     random = torch.Generator().manual_seed(0)
-    noise = torch.randn(max(2, min(PROBES, PROBED // inputs.values)), *inputs.shape, generator=random).to(device)
+    heavy = work is not None and (work.multiply_adds > HEAVY_WORK or work.backward > HEAVY_BYTES)
+    probes = 1 if heavy else max(2, min(PROBES, PROBED // inputs.values))
+    noise = torch.randn(probes, *inputs.shape, generator=random).to(device)
     flat = torch.tensor([0.0, 0.5, 1.0], device=device).view(3, 1, 1, 1).expand(3, *inputs.shape)
     with evaluating(network), frozen(network):
-        made = [call for call in calls(network, noise[:2]) if isinstance(call.layer, nn.Conv2d | nn.Linear)]
         with torch.no_grad():
-            answers, constants = (flattened(network(x)) for x in (noise, inputs.to_network(flat)))
-        gradient, seconds = gradient_arrives(network, inputs), _seconds(network, noise)
-        size = saved_bytes(network, noise[:2])
+            with _layers_called(network) as made:
+                answers = flattened(network(noise))
+            parts = inputs.to_network(flat).split(1 if heavy else 3)
+            constants = torch.cat([flattened(network(x)) for x in parts])
+        gradient = gradient_arrives(network, inputs)
+        seconds = _seconds(network, noise, 1 if heavy else 2)
+        size = work.backward if work and heavy else saved_bytes(network, noise[:2])
     norms = [layer for layer in network.modules() if isinstance(layer, Norm) and layer.track_running_stats]
     scale = answers.std(1).mean().item()
     return Health(
@@ -59,7 +69,7 @@ def examine(network: nn.Module, inputs: InputSpec) -> Health:
         norms=len(norms),
         norms_sane=bool(norms) and all(_sane(norm) for norm in norms) and not all(_untouched(norm) for norm in norms),
         attention=any("attention" in type(layer).__name__.lower() for layer in network.modules()),
-        ends_linear=bool(made) and isinstance(made[-1].layer, nn.Linear),
+        ends_linear=bool(made) and isinstance(made[-1], nn.Linear),
         dropout=any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in network.modules()),
         half=any(weight.dtype in (torch.float16, torch.bfloat16) for weight in network.parameters()),
         outputs=kind_of_outputs(network, inputs),
@@ -71,6 +81,17 @@ def examine(network: nn.Module, inputs: InputSpec) -> Health:
         bytes_per_image=size,
         seconds_per_image=seconds,
     )
+
+
+@contextmanager
+def _layers_called(network: nn.Module) -> Iterator[list[nn.Module]]:
+    """The convolutions and linear layers that run inside, in their order."""
+    made: list[nn.Module] = []
+    with ExitStack() as hooks:
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear) and not any(layer.children()):
+                hooks.enter_context(layer.register_forward_hook(lambda layer, inputs, output: made.append(layer)))
+        yield made
 
 
 def _sane(norm: Norm) -> bool:
@@ -86,10 +107,10 @@ def _untouched(norm: Norm) -> bool:
     return bool((norm.running_mean == 0).all() and (norm.running_var == 1).all())
 
 
-def _seconds(network: nn.Module, noise: Tensor) -> float:
-    """Seconds an image of a forward and a backward pass to the input, the second of two."""
+def _seconds(network: nn.Module, noise: Tensor, passes: int) -> float:
+    """Seconds an image of a forward and a backward pass to the input, the last of so many."""
     seconds = 0.0
-    for _ in range(2):
+    for _ in range(passes):
         x = noise.clone().contiguous(memory_format=torch.channels_last).requires_grad_()
         began = time.perf_counter()
         answer = flattened(network(x))

@@ -11,13 +11,23 @@ from torch import Tensor, nn
 from torch.nn.modules import module as registration
 from torch.overrides import TorchFunctionMode
 
+from datafree.core.settings import first_line
+
 MAX_NUMBER = 65_536  # in an option: no width, depth or size of a network of today comes near
 MAX_LAYERS = 20_000  # layers and groups of layers; the largest networks of timm have some 3,000
 MAX_WEIGHTS = 10**10
+SPARE = 2**26  # weights that a network may make and replace while it is built, beyond twice those in its file
 SCRATCH = 2**28  # bytes that one tensor may take while a network is built, if its weights take less
 _PLACES = ("device", "dtype")  # options that put a network elsewhere, or store it in another precision
 
 Option = bool | int | float | str | None
+
+FOREIGN = (Exception, SystemExit, GeneratorExit)  # what code of others may raise, to end this program too; Ctrl-C still ends it
+
+
+def reason_of(error: BaseException) -> str:
+    """First line of an error's message, with its type where that says more."""
+    return first_line(error) if isinstance(error, Exception) else f"its code calls for the end of this program, {error!r}"
 
 
 class BeyondLimits(ValueError):
@@ -58,11 +68,11 @@ class _Measured(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def limited(name: str, scratch: int | None = None) -> Iterator[None]:
+def limited(name: str, scratch: int | None = None, most: int = MAX_WEIGHTS) -> Iterator[None]:
     """Inside, `BeyondLimits` ends the building of a network of too many layers or weights, or with a layer without weights.
 
     With `scratch` the network is built on the meta device, without memory, and no tensor may be of more bytes than that.
-    Foreign builders' warnings and log lines are not shown.
+    `most` is the limit of weights. Foreign builders' warnings and log lines are not shown.
     """
     layers = weights = 0
 
@@ -77,8 +87,8 @@ def limited(name: str, scratch: int | None = None) -> Iterator[None]:
         if weight is None:
             return
         weights += weight.numel()
-        if weights > MAX_WEIGHTS:
-            raise BeyondLimits(f"{name} has more than {MAX_WEIGHTS:,} weights; check --options, --inputs and --classes.")
+        if weights > most:
+            raise BeyondLimits(f"{name} has more than {most:,} weights; check --options, --inputs and --classes.")
         if not weight.numel():
             raise BeyondLimits(f"{name} has a layer without weights, {type(parent).__name__}.{key}; check --options.")
 

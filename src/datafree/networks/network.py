@@ -11,11 +11,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from datafree.core.files import MAX_CARD, metadata_entry, opened_safetensors, replace_atomically
-from datafree.core.settings import Settings, explain, first_line
+from datafree.core.settings import Settings, explain
+from datafree.core.shortages import is_out_of_memory
 from datafree.core.spec import InputSpec
 from datafree.networks.architectures import ARCHITECTURES
 from datafree.networks.build import build, is_real, outline
-from datafree.networks.limits import SCRATCH, Option
+from datafree.networks.limits import FOREIGN, SCRATCH, SPARE, Option, reason_of
 from datafree.networks.outputs import TASKS
 from datafree.networks.weights import existing_file, parameters
 
@@ -134,7 +135,8 @@ def from_card(card: Card, state: dict[str, Tensor], path: str | Path, allow_code
     # First without memory: a card may ask for terabytes, and weights that do not fit are found before any is used.
     weights = sum(value.untyped_storage().nbytes() for value in state.values())
     what = (card.architecture, card.inputs, card.classes, card.options, allow_code)
-    module = outline(*what, scratch=max(SCRATCH, weights))
+    most = 2 * sum(value.numel() for value in state.values()) + SPARE
+    module = outline(*what, scratch=max(SCRATCH, weights), most=most)
     _refuse_misfit(module, state, card.architecture, path)
     if card.architecture in ARCHITECTURES:
         module = module.to_empty(device="cpu")
@@ -143,8 +145,10 @@ def from_card(card: Card, state: dict[str, Tensor], path: str | Path, allow_code
     counters = {name: torch.zeros_like(value) for name, value in module.state_dict().items() if name.endswith(_UNUSED)}
     try:
         module.load_state_dict(counters | state)
-    except (RuntimeError, TypeError, AttributeError, KeyError) as error:  # a network may read its weights in its own way
-        raise ValueError(f"{card.architecture} does not take the weights in {path}: {first_line(error)}.") from error
+    except FOREIGN as error:  # a network may read its weights in its own way
+        if is_out_of_memory(error):
+            raise
+        raise ValueError(f"{card.architecture} does not take the weights in {path}: {reason_of(error)}.") from error
     return Network(module.eval(), card)
 
 

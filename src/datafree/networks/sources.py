@@ -3,12 +3,13 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from datafree.core.spec import InputSpec
 from datafree.networks.build import build
+from datafree.networks.estimate import refuse_costly
 from datafree.networks.network import Card, Network, load
-from datafree.networks.outputs import TASKS, probe
+from datafree.networks.outputs import TASKS, probe, refuse_broken
 from datafree.networks.weights import refuse_non_finite
 
 Source = nn.Module | Network | str | Path
@@ -20,21 +21,28 @@ def as_network(
     """Any form of a network, with a card; `inputs`, if given, replaces those of the card, and `role` names it in errors.
 
     Raises `ValueError` for a file that cannot be read, a plain module without `inputs`, and a network that does not return what
-    its card says, or whose weights are not finite.
+    its card says, whose weights or answers are not finite, or of which a pass is beyond the limits of `networks/estimate.py`.
     """
     if isinstance(source, str | Path):
         source = load(source, allow_code)
     if isinstance(source, Network):
         card = source.card.model_copy(update={"inputs": inputs}) if inputs else source.card
-        refuse_non_finite(source.module, f"the {role}")
-        card.check(probe(role, source.module, card.inputs))
+        card.check(_checked(role, source.module, card.inputs))
         return Network(source.module, card)
     if inputs is None:
         raise ValueError("A plain module has no input description; pass inputs=InputSpec(shape=..., mean=..., std=...).")
-    refuse_non_finite(source, f"the {role}")
-    logits = probe(role, source, inputs)
+    logits = _checked(role, source, inputs)
     task = TASKS[logits.dim()]
     return Network(source, Card(architecture=_class_path(source), classes=logits.shape[1], task=task, inputs=inputs))
+
+
+def _checked(role: str, module: nn.Module, inputs: InputSpec) -> Tensor:
+    """The logits of `module` for noise, which are finite. Raises as `as_network` does."""
+    refuse_non_finite(module, f"the {role}")
+    refuse_costly(role, module, inputs)
+    logits = probe(role, module, inputs)
+    refuse_broken(role, module, inputs, logits)
+    return logits
 
 
 def student_for(student: nn.Module | Network | str, teacher: Card) -> Network:

@@ -2,6 +2,7 @@
 
 import copy
 from functools import cached_property
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -10,16 +11,22 @@ from datafree.core.modes import fastest_layout
 from datafree.core.runtime import Runtime
 from datafree.core.spec import InputSpec
 from datafree.networks.folding import fold_batch_norms
-from datafree.networks.outputs import explained, kind_of_outputs, logits_of, noise_for, probe
+from datafree.networks.limits import FOREIGN
+from datafree.networks.outputs import explained, kind_of_outputs, logits_of, noise_for, probe, refusal
 
 REFUSED = {
     "constant": "gives every image the same outputs, so there is nothing to learn; check its weights",
     "independent probabilities": "returns a probability for each class by itself, as of a sigmoid, which is for several labels "
-    "an image; give a network that returns one class's logits, or leave its last sigmoid out",
+    "an image; give a network that returns one class's logits, or leave its last sigmoid out; if they are logits that lie in "
+    "0..1, return z + 1, which has the same softmax",
+    "independent log-probabilities": "returns the logarithm of a probability for each class by itself, as of a log-sigmoid, "
+    "which is for several labels an image; give a network that returns one class's logits, or leave its last log-sigmoid out; "
+    "if they are logits that lie below 0, return z + 1, which has the same softmax",
 }
 NOTES = {
     "probabilities": "probabilities, whose logarithms serve as logits",
     "log-probabilities": "log-probabilities, which serve as logits",
+    "negative logits": "all below zero, and are taken for logits; if they are of a log-sigmoid, leave it out",
 }
 
 
@@ -32,7 +39,7 @@ class Teacher(nn.Module):
     flow to x but not to the weights. The teacher is always in eval mode. `outputs` is the kind of the network's own outputs, as
     `kind_of_outputs` names it; of probabilities the copy returns the logarithm, which are logits.
 
-    Raises `ValueError` if the network fails on such inputs.
+    Raises `ValueError` if the network fails on such inputs, here and in each call.
     """
 
     def __init__(self, network: nn.Module, inputs: InputSpec, runtime: Runtime):
@@ -58,12 +65,23 @@ class Teacher(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.runtime.counters.teacher_queries += len(x)
-        return _answer(self.network(x))
+        try:
+            return _answer(self.network(x))
+        except FOREIGN as error:
+            self._explain(error)
 
     def fast(self, x: Tensor, readable: bool = False) -> Tensor:
         """Logits for x from the folded network; with `readable` it is not compiled, so that layers of `folded` can be read."""
         self.runtime.counters.teacher_queries += len(x)
-        return _answer((self.folded if readable else self._compiled)(x))
+        try:
+            return _answer((self.folded if readable else self._compiled)(x))
+        except FOREIGN as error:
+            self._explain(error)
+
+    def _explain(self, error: BaseException) -> NoReturn:
+        """Raise what the network raised as a sentence; hooks of ours that it calls raise nothing."""
+        instead = refusal("teacher", self.network, self.inputs, error)
+        raise instead from (error.__cause__ if instead is error else error)
 
     def fold(self) -> None:
         """Create `folded` now rather than at its first use: a layer that has a hook at that time is not folded."""

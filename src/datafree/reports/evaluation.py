@@ -10,13 +10,16 @@ from datafree.engine.folder import RunDir
 from datafree.engine.log import RunLog
 from datafree.engine.method import Problem
 from datafree.engine.record import EVALUATION
+from datafree.networks.outputs import explained
 from datafree.reports.metrics import Score, predictions, score
 from datafree.reports.pictures import evaluation_sheet
 
 
 def score_network(problem: Problem, labelled: Labelled, network: nn.Module) -> Score:
     """Score of `network`, a teacher or a student of `problem`, on `labelled`."""
-    return score(predictions(network, labelled.pixels, problem.inputs, problem.teacher.runtime.device), labelled)
+    with explained("student" if network is problem.student else "teacher", network, problem.inputs):
+        predicted = predictions(network, labelled.pixels, problem.inputs, problem.teacher.runtime.device)
+    return score(predicted, labelled)
 
 
 def evaluate_run(problem: Problem, labelled: Labelled, folder: RunDir, log: RunLog) -> dict[str, Any]:

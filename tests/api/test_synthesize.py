@@ -199,6 +199,26 @@ def test_imagefolder_has_the_images_and_their_soft_labels(tmp_path: Path) -> Non
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["cat.txt"]
 
 
+@pytest.mark.parametrize("folder", [True, False])
+def test_an_export_does_not_write_through_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: bool) -> None:
+    found, out, elsewhere = make(), tmp_path / "folder", tmp_path / "elsewhere"
+    with monkeypatch.context() as patched:
+        patched.setattr("datafree.data.export._png", lambda image: 1 / 0)
+        with pytest.raises(ZeroDivisionError):  # as a kill would, it leaves the part that is done
+            FORMATS["imagefolder"](found, out)
+    name = f"{int(soft_labels(found)[0].argmax())}/00000000.png"
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_text("of somebody else")
+    if folder:
+        (out / name).parent.symlink_to(elsewhere)
+    else:
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).symlink_to(elsewhere / "precious")
+    with pytest.raises(ValueError, match="is a link to somewhere else"):
+        FORMATS["imagefolder"](found, out)
+    assert [path.read_text() for path in elsewhere.iterdir()] == ["of somebody else"]
+
+
 def test_npz_is_data_of_our_own_commands(tmp_path: Path) -> None:
     found = make()
     FORMATS["npz"](found, tmp_path / "set.npz")

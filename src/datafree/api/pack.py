@@ -3,10 +3,10 @@
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from datafree.core.settings import Option
 from datafree.core.spec import InputSpec
 from datafree.networks.build import timm_description
 from datafree.networks.estimate import refuse_costly
-from datafree.networks.limits import Option
 from datafree.networks.network import Card, Network, from_card
 from datafree.networks.outputs import TASKS, probe, refuse_broken
 from datafree.networks.weights import read_weights, refuse_non_finite

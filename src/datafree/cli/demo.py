@@ -10,6 +10,6 @@ def demo(*, seed: int = 0, out: Path | None = None) -> None:
 
     Args:
         seed: Seed of the teacher and of the student.
-        out: Folder for the teacher, the baseline and the run, deleted first; left out: runs/demo-SEED.
+        out: Folder for the teacher, the baseline and the run, emptied first if it is a demo's; left out: runs/demo-SEED.
     """
     datafree.demo(seed, out)

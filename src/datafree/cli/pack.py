@@ -5,10 +5,9 @@ from pathlib import Path
 
 import datafree
 from datafree.cli.arguments import Numbers, Packages, shape_of
-from datafree.core.settings import MOST_SEEN, first_line
+from datafree.core.settings import MOST_SEEN, Option, first_line
 from datafree.core.spec import InputSpec
 from datafree.core.terminal import show
-from datafree.networks.limits import Option
 
 
 def pack(

@@ -20,6 +20,8 @@ class DryRun:
     most: float
 
 
+Option = bool | int | float | str | None
+"""A value that JSON writes in one word: an option of an architecture, an entry of a history."""
 Images = Annotated[PositiveInt, PerRun(), DryRun(8)]
 """Images in a batch, over all processes; at most 8 in a dry run."""
 Steps = Annotated[PositiveInt, DryRun(3)]

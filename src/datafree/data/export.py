@@ -105,7 +105,7 @@ def _fill(out: Path, what: str, files: Iterable[tuple[str, Callable[[Path], obje
     """Write `files`, each a name and a function that writes it, to the folder `out`; `what` names set and format.
 
     A folder in which a killed export of `what` has left its part is written again. One that holds exactly these files is left
-    as it is. Raises `ValueError` for any other that is not empty.
+    as it is. Raises `ValueError` for any other that is not empty, and for links in it, through which it would write elsewhere.
     """
     there = [path for path in out.iterdir() if not is_temporary(path)] if out.is_dir() else []
     marker = out / UNFINISHED
@@ -117,6 +117,8 @@ def _fill(out: Path, what: str, files: Iterable[tuple[str, Callable[[Path], obje
     write_text(marker, what, parents=True)
     for name, write in files:
         (out / name).parent.mkdir(exist_ok=True)
+        if (out / name).is_symlink() or (out / name).parent.resolve() != (out.resolve() / name).parent:
+            raise ValueError(f"{out / name} is a link to somewhere else; remove it, or name a new folder.")
         write(out / name)
     marker.unlink()
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import nn
 
-from datafree.core.settings import first_line
+from datafree.core.settings import Option, first_line
 from datafree.core.spec import InputSpec
 from datafree.networks.architectures import ARCHITECTURES
-from datafree.networks.limits import FOREIGN, MAX_WEIGHTS, BeyondLimits, Option, check_options, limited, reason_of
+from datafree.networks.limits import FOREIGN, MAX_WEIGHTS, BeyondLimits, check_options, limited, reason_of
 
 _TIMM_LOADS = ("pretrained", "checkpoint", "cache", "weights")  # options that begin so download or read other files
 _LOADS = ("pretrained", "weights")  # those of other factories, as torchvision's

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as registration
 from torch.overrides import TorchFunctionMode
 
-from datafree.core.settings import first_line
+from datafree.core.settings import Option, first_line
 
 MAX_NUMBER = 65_536  # in an option: no width, depth or size of a network of today comes near
 MAX_LAYERS = 20_000  # layers and groups of layers; the largest networks of timm have some 3,000
@@ -20,7 +20,6 @@ SPARE = 2**26  # weights that a network may make and replace while it is built, 
 SCRATCH = 2**28  # bytes that one tensor may take while a network is built, if its weights take less
 _PLACES = ("device", "dtype")  # options that put a network elsewhere, or store it in another precision
 
-Option = bool | int | float | str | None
 
 FOREIGN = (Exception, SystemExit, GeneratorExit)  # what code of others may raise, to end this program too; Ctrl-C still ends it
 

@@ -11,12 +11,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from datafree.core.files import MAX_CARD, metadata_entry, opened_safetensors, replace_atomically
-from datafree.core.settings import Settings, explain
+from datafree.core.settings import Option, Settings, explain
 from datafree.core.shortages import is_out_of_memory
 from datafree.core.spec import InputSpec
 from datafree.networks.architectures import ARCHITECTURES
 from datafree.networks.build import build, is_real, outline
-from datafree.networks.limits import FOREIGN, SCRATCH, SPARE, Option, reason_of
+from datafree.networks.limits import FOREIGN, SCRATCH, SPARE, reason_of
 from datafree.networks.outputs import TASKS
 from datafree.networks.weights import existing_file, parameters
 

@@ -106,7 +106,7 @@ def tensor(random: Random, value: Tensor) -> Tensor:
         most = torch.finfo(value.dtype).max if value.is_floating_point() else 0
         numbers = (torch.nan, torch.inf, -torch.inf, most, -most, 0.0) if value.is_floating_point() else (0, 1, 127)
         some = value.flatten()[: random.choice((1, value.numel()))]
-        some.fill_(random.choice(numbers))
+        some.copy_(torch.tensor(random.choice(numbers), dtype=torch.float64))  # filled, some types refuse infinity
         return value
     if way == "type":
         return value.to(random.choice(TYPES))
@@ -114,7 +114,7 @@ def tensor(random: Random, value: Tensor) -> Tensor:
         size = random.choice((0, 1, len(value) + 1, len(value) - 1))
         return value[:size] if size <= len(value) else torch.cat([value, value[:1]])
     ways = (value.flatten(), value[None], value.T if value.dim() == 2 else value.movedim(0, -1) if value.dim() else value)
-    return random.choice((*ways, value.sum(), value.new_zeros(0), value[..., None])).contiguous()
+    return random.choice((*ways, value.new_ones(()), value.new_zeros(0), value[..., None])).contiguous()
 
 
 def table(random: Random, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from datafree.core.state import Stateful
 from datafree.engine.alarm import refuse_non_finite
 from datafree.engine.folder import RunDir
 from datafree.engine.interrupts import Interrupted, stoppable
-from datafree.engine.log import RunLog
+from datafree.engine.log import RunLog, read_rows
 from datafree.engine.method import Synthesizer
 
 PREPARATION = "preparation.csv"  # log of the preparation, in the run's folder
@@ -27,12 +27,14 @@ def prepare(
 ) -> None:
     """Do the remaining slices, at most `slices` if given, log them in `preparation.csv`, and save `parts` for round 0.
 
-    Raises `Interrupted` after saving if asked to stop, and `FloatingPointError` if a logged value is not finite.
+    Raises `Interrupted` after saving if asked to stop, `FloatingPointError` if a logged value is not finite, and
+    `ValueError` if the run's log is no log.
     """
     done, total = synthesizer.preparation()
     total = total if slices is None else min(total, done + slices)
     if done == total:
         return
+    read_rows(run.log)  # so that a file in its place is refused before the work, not after it
     log = RunLog(run.path / PREPARATION, total, done, quiet, unit="slice")
     began = time.monotonic(), time.process_time()
     with stoppable() as stop, contextlib.closing(log):

@@ -90,6 +90,23 @@ def test_measuring_touches_nothing() -> None:
     assert all(weight.grad is None for weight in student.parameters())
 
 
+def test_more_rounds_are_measured_where_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = network(1).card.inputs
+    problem = Problem(Teacher(network(1).module, given, Runtime("cpu")), network(2).module, given, 10)
+    measured: list[int] = []
+
+    def run_of(job: loop.Job) -> None:
+        measured.append(job.plan.warmup)
+        lines = [f"{i},{i}" for i in range(1, job.plan.rounds + 1)]  # a second a round
+        job.folder.log.write_text("\n".join(["round,wall_s", *lines, ""]))
+
+    monkeypatch.setattr(budgets, "run", run_of)
+    for seconds, rounds in ((100, [2]), (700, [2, 9]), (10_000, [2, 12])):
+        measured.clear()
+        assert measure(problem, Recipe(METHOD, PLAN, "test"), seconds=seconds).make == 1
+        assert measured == rounds
+
+
 def test_images_end_a_run_where_they_say(tmp_path: Path, teacher_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = f"--student {TINY} --recipe dfad-digits --method.latent.width 8 --method.batch 8 --plan.steps 2 --plan.batch 8"
     line = ["distill", str(teacher_file), *flags.split(), "--device", "cpu", "--budget", "64images"]

@@ -8,6 +8,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Literal
 
 import torch
@@ -25,7 +26,8 @@ from datafree.engine.recipe import Recipe
 from datafree.engine.record import earlier_plan
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-ROUNDS = 2  # measured rounds of each kind; the first is left out, since it includes the start
+ROUNDS, MOST_ROUNDS = 2, 12  # measured rounds of each kind; the first is left out, since it includes the start
+MEASURED = 0.03  # share of the time that measuring more than the fewest rounds may take
 MARGIN = 0.95  # planned share of the time, since rounds differ in length
 
 
@@ -57,28 +59,35 @@ class Pace:
     prepare: float  # all work before the first round
     make: float  # making the images of one round
     learn: float  # the student's steps in one round
+    slice: float = 0.0  # one slice of the preparation
 
     def seconds(self, plan: Plan) -> float:
         """Time of a run by `plan`, seconds."""
         return self.prepare + _making_rounds(plan) * self.make + (plan.rounds - plan.warmup) * self.learn
 
 
-def measure(problem: Problem, recipe: Recipe, clock: str = "wall") -> Pace:
+def measure(problem: Problem, recipe: Recipe, clock: str = "wall", seconds: float = 0.0) -> Pace:
     """Measure a few rounds of `recipe` on copies, in a folder that is deleted afterwards; `problem` does not change.
 
-    With several processes the result of rank 0 is valid, the others return zeros.
+    Where a small share of `seconds` allows it more rounds are measured, and the median taken. With several processes the result
+    of rank 0 is valid, the others return zeros.
     """
     given = problem.teacher.runtime
+    runtime = Runtime(str(given.device), given.precision, given.seed, given.compile)
     with torch.random.fork_rng(devices=[given.device] if given.device.type == "cuda" else []):
-        return _measured(problem, recipe, Runtime(str(given.device), given.precision, given.seed, given.compile), clock)
+        first = _measured(problem, recipe, runtime, clock, ROUNDS)
+        slices = first.slice + 2 * (first.make + first.learn)
+        rounds = int((MEASURED * seconds - slices) / max(2 * first.make + first.learn, 1e-9))
+        rounds = broadcast(min(MOST_ROUNDS, rounds))
+        return _measured(problem, recipe, runtime, clock, rounds) if rounds > 2 * ROUNDS else first
 
 
-def _measured(problem: Problem, recipe: Recipe, runtime: Runtime, clock: str) -> Pace:
-    """Run rounds that only make images, then rounds in which the student learns, and read their times from the log."""
+def _measured(problem: Problem, recipe: Recipe, runtime: Runtime, clock: str, rounds: int) -> Pace:
+    """Run `rounds` that only make images, then as many in which the student learns, and read their times from the log."""
     never, fills_set = 10**9, recipe.plan.synthesis_rounds > 0
     plan = recipe.plan.model_copy(
-        update={"rounds": 2 * ROUNDS, "warmup": ROUNDS, "synthesis_rounds": ROUNDS if fills_set else 0, "log_every": 1}
-        | {"pool_size": min(recipe.plan.pool_size, 2 * ROUNDS * recipe.plan.images())}
+        update={"rounds": 2 * rounds, "warmup": rounds, "synthesis_rounds": rounds if fills_set else 0, "log_every": 1}
+        | {"pool_size": min(recipe.plan.pool_size, 2 * rounds * recipe.plan.images())}
         | {"save_every": never, "eval_every": 0, "grid_every": 0}
     )
     teacher = copy.copy(problem.teacher)  # the same network, with other counters
@@ -88,12 +97,12 @@ def _measured(problem: Problem, recipe: Recipe, runtime: Runtime, clock: str) ->
     done, total = synthesizer.preparation()
     with tempfile.TemporaryDirectory(prefix="datafree-") as path, RunDir(path, {"measured": True}) as folder:
         run(Job(copied, synthesizer, plan, runtime, folder, quiet=True, slices=1))
-        slices, rounds = seconds_of(folder.path / PREPARATION, clock), seconds_of(folder.log, clock)
+        slices, times = seconds_of(folder.path / PREPARATION, clock), seconds_of(folder.log, clock)
     if not is_main():
         return Pace(0, 0, 0)
-    make = min(rounds[1:ROUNDS])
-    learn = min(rounds[ROUNDS + 1 :]) - (0 if fills_set else make)
-    return Pace(sum(slices) * (total - done), make, max(learn, 1e-9))
+    make = median(times[1:rounds])
+    learn = median(times[rounds + 1 :]) - (0 if fills_set else make)
+    return Pace(sum(slices) * (total - done), make, max(learn, 1e-9), sum(slices))
 
 
 def stretched(plan: Plan, budget: Budget, pace: Pace | None = None) -> Plan:
@@ -146,7 +155,7 @@ def fit_to_budget(recipe: Recipe, budget: str, problem: Problem, out: str | Path
     began = now()
     if limit.seconds:
         print_line(f"budget {budget}: measuring a few rounds", silent)
-    pace = broadcast(measure(problem, recipe.per_process(), limit.clock)) if limit.seconds else None
+    pace = broadcast(measure(problem, recipe.per_process(), limit.clock, limit.seconds)) if limit.seconds else None
     if limit.seconds:
         left = max(limit.seconds / 2, limit.seconds - (now() - began))
         limit = Budget(seconds=broadcast(left))

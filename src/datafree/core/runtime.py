@@ -28,10 +28,12 @@ Compile = Literal["off", "default", "reduce-overhead", "max-autotune"]  # torch.
 class Runtime:
     """Device, precision, seeded random numbers and counters of one run; each process draws its own random numbers.
 
-    Raises `ValueError` if the device does not exist here.
+    Raises `ValueError` if the device does not exist here, and for a seed that is no whole number.
     """
 
     def __init__(self, device: str = "auto", precision: Precision = "auto", seed: int = 0, compile: Compile = "off"):
+        if type(seed) is not int or not abs(seed) < 2**62:
+            raise ValueError(f"The seed {seed!r} is not a whole number of less than 63 bits; pass --seed 0, for example.")
         self.device, self.compile = find_device(device), compile
         self.precision, self.seed = find_precision(precision, self.device), seed
         self.random = torch.Generator(self.device).manual_seed(self.own_seed)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class DryRun:
     most: float
 
 
+Width = Annotated[PositiveInt, Field(le=2**13)]
+"""Numbers in a vector or channels of a layer: no network of today has nearly as many, and two such layers take 2 GB."""
 Option = bool | int | float | str | None
 """A value that JSON writes in one word: an option of an architecture, an entry of a history."""
 Images = Annotated[PositiveInt, PerRun(), DryRun(8)]

@@ -132,6 +132,8 @@ def _optimizer_state(optimizer: torch.optim.Optimizer, own: dict[str, Any], give
     names = _MOMENTS[type(optimizer)]
     for number, moments in given["state"].items():
         weight = weights[number]
+        if not isinstance(moments, Mapping):
+            raise ValueError(f"the moments of weight {number} are a {type(moments).__name__}")
         for name in names:
             value = moments[name]
             if value is None and name == "momentum_buffer":  # before the first step, or without momentum

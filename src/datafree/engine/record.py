@@ -126,6 +126,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         state = read_torch(file)
         if not (
             isinstance(state["parts"], dict)
+            and isinstance(state.get("rounding", {}), dict)
             and all(type(state[name]) is int and 0 <= state[name] < 2**53 for name in ("round", "saves"))
             and all(isinstance(value, int | float) for value in state["seconds"].values())
         ):

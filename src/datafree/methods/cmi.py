@@ -14,7 +14,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from datafree.core.runtime import Runtime
-from datafree.core.settings import DryRun
+from datafree.core.settings import DryRun, Width
 from datafree.core.state import Stateful
 from datafree.data.augment import Augmentation, random_zoom
 from datafree.data.pool import Batch
@@ -44,7 +44,7 @@ class CMI(Method):
     """Earlier images drawn in each step as negatives of the contrastive term."""
     memory_size: Annotated[PositiveInt, DryRun(64)] = 40_960
     """Number of newest images whose features are kept as negatives."""
-    projection: PositiveInt = 256
+    projection: Width = 256
     """Units of the projected features that are compared."""
     views: Augmentation = Augmentation(crop=4, flip=True)
     """Random changes of an image in its first view, which the teacher sees."""

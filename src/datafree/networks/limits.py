@@ -40,7 +40,7 @@ def check_options(name: str, options: Mapping[str, Option], loading: Collection[
     reads other files.
     """
     for key, value in options.items():
-        if key.startswith(tuple(loading)) and (value is True or isinstance(value, str)):
+        if key.startswith(tuple(loading)) and value:  # factories ask only whether it is true
             raise BeyondLimits(f"The option {key!r} makes {name} read another file; pack the weights themselves instead.")
         if key in _PLACES:
             raise BeyondLimits(f"The option {key!r} of {name} is not for a file to choose; leave it out, and pass --device.")

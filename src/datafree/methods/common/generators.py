@@ -8,12 +8,11 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from datafree.core.modes import fastest_layout
 from datafree.core.runtime import Runtime
-from datafree.core.settings import Settings
+from datafree.core.settings import Settings, Width
 from datafree.core.spec import Shape
 
 
@@ -142,12 +141,12 @@ GENERATORS: dict[str, Callable[[Shape, int, int, bool], nn.Module]] = {
 class Latent(Settings):
     """The noise z, and the generator that turns it into images."""
 
-    size: PositiveInt = 256
+    size: Width = 256
     """Size of the noise z, numbers."""
     generator: Literal["upsample", "upsample-affine", "dcgan"] = "upsample"
     """upsample: doubles twice, for sides in multiples of 4; upsample-affine: the same, and learns the mean and scale of its
     images, which are not bounded; dcgan: doubles four times, for sides in multiples of 16."""
-    width: PositiveInt = 128
+    width: Width = 128
     """Channels of the generator's widest (upsample) or last (dcgan) convolutions."""
 
     def build(self, shape: Shape, runtime: Runtime, pixels: bool = False) -> nn.Module:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from datafree.core.settings import DryRun, Images, Settings
+from datafree.core.settings import DryRun, Images, Settings, Width
 from datafree.core.state import Stateful
 
 
@@ -24,7 +24,7 @@ class Diffusion(Settings):
     """Denoising steps from pure noise; a strength of 0.5 needs half of them."""
     guidance: NonNegativeFloat = 3.0
     """Scale of the classifier-free guidance of a pretrained pipeline."""
-    side: PositiveInt = 512
+    side: Width = 512
     """Side of the images that an image-to-image pipeline gets, in pixels."""
     updates: Annotated[NonNegativeInt, DryRun(2)] = 20_000
     """Training steps of the small model."""
@@ -32,7 +32,7 @@ class Diffusion(Settings):
     """Images in a training step of the small model, and in one call of any model."""
     lr: PositiveFloat = 1e-3
     """Initial learning rate of the small model (AdamW), which falls to 0 by a cosine."""
-    width: PositiveInt = 64
+    width: Width = 64
     """Channels of the small model at full size, a multiple of 8; it has twice as many at smaller sizes."""
     ema_decay: float = Field(0.995, ge=0, lt=1)
     """Decay per step of the exponential moving average (EMA) of the small model's weights, which makes the variations."""

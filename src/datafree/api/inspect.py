@@ -22,7 +22,8 @@ from datafree.recipes.auto import default_seconds, look_seconds, pick
 PREVIEW_IMAGES = 100
 CLASSES_SHOWN = 20  # of a set
 OF_ANSWERS = ("outputs", "logit scale", "noise", "constants", "gradient")  # lines that mean nothing for a broken network
-MOST_LATENCY = 700  # ms of a pass, beyond which a network is not examined: that takes a dozen
+MOST_LATENCY = 300  # ms of a pass, beyond which a network is not examined: that takes a dozen, forward and backward
+MOST_KEPT = MOST_BYTES // 2  # bytes that a backward pass keeps, beyond which it is not examined: a probe holds twice as many
 
 
 def inspect(file: str | Path, *, preview: str | Path | None = None, allow_code: Collection[str] = ()) -> dict[str, str]:
@@ -77,7 +78,7 @@ def _examined(network: Network, file: Path, work: Work | None, latency: float, b
     }
     if broken:
         lines["broken"] = f"{broken}: its outputs mean nothing"
-    if work and (work.backward > MOST_BYTES or latency > MOST_LATENCY):
+    if work and (work.backward > MOST_KEPT or latency > MOST_LATENCY):
         return lines | {"examination": f"left out: a backward pass of one input takes {_cost(work, latency)} here"}
     health = examine(network.module, inputs, work)
     found = describe_health(health)

@@ -218,6 +218,8 @@ def test_a_checkpoint_of_others_is_refused_and_its_code_does_not_run(
         good | {"round": "3"},
         good | {"saves": 2**80},
         good | {"parts": good["parts"] | {"student": {}}},
+        good | {"rounding": [1, 2]},
+        good | {"parts": good["parts"] | {"optimizer": good["parts"]["optimizer"] | {"state": {0: torch.ones(3)}}}},
         good
         | {"parts": {**good["parts"], "optimizer": {"state": {0: {"momentum_buffer": torch.ones(3)}}, "param_groups": []}}},
     ):

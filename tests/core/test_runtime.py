@@ -36,3 +36,9 @@ def test_precision_is_fp32_on_a_cpu_and_bf16_on_a_gpu_that_has_it(monkeypatch: p
     for capability, precision in (((7, 5), "fp32"), ((9, 0), "bf16")):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, known=capability: known)
         assert find_precision("auto", torch.device("cuda")) == precision
+
+
+@pytest.mark.parametrize("seed", [1.0, True, "3", None, 2**62, -(2**80)])
+def test_a_seed_that_is_no_whole_number_is_refused(seed: object) -> None:
+    with pytest.raises(ValueError, match="is not a whole number"):
+        Runtime("cpu", seed=seed)  # type: ignore[arg-type]

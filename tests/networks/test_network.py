@@ -151,8 +151,9 @@ def test_timm_names_that_fetch_are_refused(name: str) -> None:
         build(name, INPUTS, 10)
 
 
+@pytest.mark.parametrize("value", ["x", True, 64, 1e-30, float("nan")])
 @pytest.mark.parametrize("option", ["pretrained", "checkpoint_path", "pretrained_cfg", "cache_dir"])
-def test_timm_options_that_read_other_files_are_refused(option: str) -> None:
+def test_timm_options_that_read_other_files_are_refused(option: str, value: str | float) -> None:
     pytest.importorskip("timm")
     with pytest.raises(ValueError, match="read another file"):
-        build("timm:resnet10t", INPUTS, 10, {option: "x"})
+        build("timm:resnet10t", INPUTS, 10, {option: value})

@@ -469,7 +469,7 @@ def test_an_examination_that_cannot_be_afforded_is_left_out(tmp_path: Path, monk
     monkeypatch.setattr(inspection, "load", lambda file, allow_code: Network(Large(3, 2).eval(), card))
     (tmp_path / "file").write_bytes(b"")
     assert "auto" in inspect(tmp_path / "file")
-    for limit in ("MOST_LATENCY", "MOST_BYTES"):
+    for limit in ("MOST_LATENCY", "MOST_KEPT"):
         with monkeypatch.context() as patch:
             patch.setattr(inspection, limit, 0)
             shown = inspect(tmp_path / "file")

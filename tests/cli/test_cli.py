@@ -245,3 +245,31 @@ def test_flags_reach_a_host_inside_its_method(tmp_path: Path, teacher_file: Path
     said(capsys, *again, "--out", tmp_path / "again")
     students = [(tmp_path / name / "student.safetensors").read_bytes() for name in ("run", "again")]
     assert students[0] == students[1]
+
+
+@pytest.mark.parametrize(
+    "entry", [{"student": 20000}, {"student": {"architecture": 3}}, {"seed": 1.0}, {"precision": 7}, {"compile": []}]
+)
+def test_settings_of_other_types_than_a_run_writes_are_refused(
+    tmp_path: Path, teacher_file: Path, capsys: pytest.CaptureFixture[str], entry: dict[str, object]
+) -> None:
+    line = [
+        "distill",
+        str(teacher_file),
+        "--student",
+        TINY,
+        "--recipe",
+        "dfad-digits",
+        "--device",
+        "cpu",
+        "--budget",
+        "64images",
+    ]
+    flags = "--method.latent.width 8 --method.batch 8 --plan.steps 1 --plan.batch 8"
+    assert main([*line, *flags.split(), "--out", str(tmp_path / "run")]) == 0
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    (tmp_path / "foreign.json").write_text(json.dumps(record | {"identity": record["identity"] | entry}))
+    capsys.readouterr()
+    line = ["distill", str(teacher_file), "--config", str(tmp_path / "foreign.json"), "--out", str(tmp_path / "out")]
+    assert main(line) == 1
+    assert "settings that no run has" in capsys.readouterr().err.splitlines()[-1]

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 import datafree
 from datafree.api.distill import AUTO
 from datafree.cli.arguments import EvalData, Packages, flag_value, preset
 from datafree.core.distributed import launch_rank
 from datafree.core.runtime import Compile, Precision
+from datafree.core.settings import explain
 from datafree.core.terminal import printable, show
 from datafree.engine.method import Method
 from datafree.engine.plan import Plan
@@ -29,13 +31,36 @@ def distill_command(tokens: list[str]) -> Callable[..., None]:
     name = None if name == AUTO else name
     settings = _read_config(Path(config)) if config else {}
     recipe = recipe_from(settings) if config else find_recipe(name or UNNAMED)
-    return _distill_with(recipe, settings, named=bool(name or config))
+    return _distill_with(recipe, _replayed(settings), named=bool(name or config))
 
 
-def _distill_with(recipe: Recipe, settings: dict[str, Any], named: bool) -> Callable[..., None]:
-    student_default = settings.get("student", {}).get("architecture")
-    default_precision, default_seed = settings.get("precision", "auto"), settings.get("seed", 0)
-    default_compile = settings.get("compile", "off")
+class Defaults(BaseModel):
+    """What the flags of a run take from the record of an earlier one, beside its recipe."""
+
+    model_config = ConfigDict(strict=True)
+
+    class Student(BaseModel):
+        """The student of that run."""
+
+        architecture: str | None = None
+
+    student: Student = Student()
+    precision: Precision = "auto"
+    seed: int = 0
+    compile: Compile = "off"
+
+
+def _replayed(settings: dict[str, Any]) -> Defaults:
+    """The defaults in the identity of a run. Raises `ValueError` for entries of other types than a run writes."""
+    try:
+        return Defaults.model_validate(settings)
+    except ValidationError as error:
+        raise ValueError(f"The run of --config has settings that no run has ({explain(error)}); give another.") from error
+
+
+def _distill_with(recipe: Recipe, defaults: Defaults, named: bool) -> Callable[..., None]:
+    student_default, default_precision = defaults.student.architecture, defaults.precision
+    default_seed, default_compile = defaults.seed, defaults.compile
 
     def command(
         teacher: Path,

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import struct
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,21 @@ def test_images_of_every_depth_are_read_rightly(mode: str, tmp_path: Path) -> No
         Image.fromarray(grey).convert("RGB").convert(mode).save(tmp_path / ("x.tif" if mode == "CMYK" else "x.png"))
     found = read_files(list_images(tmp_path), (1, 8, 8))
     assert torch.equal(found, torch.from_numpy(grey)[None, None])
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "jpeg"])
+def test_a_spoilt_tiff_says_nothing_of_its_own(compression: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The library that reads it is in C, and prints where Python does not see it."""
+    file = tmp_path / "x.tif"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save(file, compression=compression)
+    content = bytearray(file.read_bytes())
+    content[20:2000] = bytes(1980)
+    file.write_bytes(content)
+    with contextlib.suppress(ValueError):
+        read_files([file])
+    assert capfd.readouterr() == ("", "")
+    sys.stderr.write("later\n")
+    assert capfd.readouterr().err == "later\n"
 
 
 def test_links_in_a_circle_end(tmp_path: Path) -> None:

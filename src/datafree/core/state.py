@@ -143,7 +143,12 @@ def _optimizer_state(optimizer: torch.optim.Optimizer, own: dict[str, Any], give
                 seen = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
                 raise ValueError(f"{name} is {seen} for a weight {list(weight.shape)}")
     rates = [float(group["lr"]) for group in given["param_groups"]]
+    state = {number: {name: moments[name] for name in names} for number, moments in given["state"].items()}
+    if "momentum_buffer" in names and any(each["momentum_buffer"] is not None for each in state.values()):
+        for number, weight in enumerate(weights):  # a fused step takes a momentum for all or for none; zero is as none
+            if weight.requires_grad and state.get(number, {}).get("momentum_buffer") is None:
+                state[number] = {"momentum_buffer": torch.zeros_like(weight)}
     return {
-        "state": {number: {name: moments[name] for name in names} for number, moments in given["state"].items()},
+        "state": state,
         "param_groups": [{**group, "lr": rate} for group, rate in zip(groups, rates, strict=True)],
     }

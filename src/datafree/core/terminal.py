@@ -1,8 +1,11 @@
 """The only place that prints: nothing in a line can move the cursor, change colours or forge another line."""
 
+import contextlib
+import os
 import re
 import sys
 import unicodedata
+from collections.abc import Iterator
 
 LONGEST = 4000  # characters of an error; a longer one is cut in its middle
 
@@ -28,6 +31,20 @@ def show(*lines: str, error: bool = False) -> None:
         half = LONGEST // 2
         short = f"{whole[:half]} ... {whole[-half:]}" if error and len(whole) > LONGEST else whole
         print(short.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Inside, nothing reaches standard error: libraries in C, as libtiff, print there what a file makes them say."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a device
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _escaped(character: str) -> str:

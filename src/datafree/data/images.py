@@ -16,6 +16,7 @@ from torch import Tensor
 
 from datafree.core.runtime import available_bytes
 from datafree.core.settings import first_line
+from datafree.core.terminal import silent
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF", "GIF")  # what a file of these names may hold
@@ -83,7 +84,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             with Image.open(path, formats=FORMATS) as image:
                 if image.width * image.height > MOST_PIXELS:
                     raise OSError(f"{image.width}x{image.height} pixels are more than {MOST_PIXELS:,}")
-                yield image
+                with silent() if image.format == "TIFF" else contextlib.nullcontext():
+                    yield image
     except Exception as error:
         raise ValueError(f"{path} is not an image that can be read ({first_line(error)}); remove or replace it.") from error
 

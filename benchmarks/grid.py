@@ -21,11 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from datafree import RECIPES, evaluate, load
 from datafree.core.files import write_text
 from datafree.core.runtime import Runtime
 from datafree.data.sets import noise_set
+from datafree.networks.cost import seconds_by_precision
+from datafree.networks.sources import student_for
+from datafree.recipes.auto import FASTER
 from datafree.reports import record
 
 GREY = "--inputs 1x32x32"
@@ -108,14 +112,17 @@ def recipe_of(method: str, case: Case) -> str:
 
 
 def flags_of(method: str, case: Case, real: Path, noise: Path) -> str:
-    """What `datafree distill` is given for `method`, which is evaluated about 20 times."""
+    """What `datafree distill` is given for `method`, which is evaluated about 20 times.
+
+    KD computes in the precision that `auto` takes for these networks on this machine.
+    """
     if method == "auto":
         return ""
     crop = "--method.look.augment.crop 2 --method.look.augment.flip" if case.colour else "--method.look.augment.crop 2"
     if case.segments:
         crop = "--method.look.augment.crop 8 --method.look.augment.flip"
     recipe = "stored-mnist" if method.startswith("kd-") else recipe_of(method, case)
-    stored = f"--plan.lr {case.real_lr:g} {STORED}"
+    stored = f"--precision {(real.parent / 'precision').read_text()} --plan.lr {case.real_lr:g} {STORED}"
     given = {
         "kd-real": f"{stored} --method.path {shlex.quote(str(real))} {crop}",
         "kd-noise": f"{stored} --method.path {shlex.quote(str(noise))} --method.look.augment.crop 0",
@@ -175,8 +182,13 @@ def prepare(name: str, given: argparse.Namespace) -> None:
         datafree(f"pack {shlex.quote(str(given.weights / case.weights))} --arch {case.arch} {RESNET} --out {teacher}")
     elif not teacher.exists():
         datafree(f"teach {where / 'train.npz'} --arch {case.arch} {case.teach} --device cpu --out {teacher}")
+    taught = load(teacher)
     if not (where / "noise.safetensors").exists():
-        noise_set(load(teacher).card.inputs, 4000 if case.segments else 20_000, seed=0).save(where / "noise.safetensors")
+        noise_set(taught.card.inputs, 4000 if case.segments else 20_000, seed=0).save(where / "noise.safetensors")
+    if not (where / "precision").exists():
+        student, x = student_for(case.student, taught.card).module, torch.randn(64, *taught.card.inputs.shape)
+        seconds = seconds_by_precision(taught.module.eval(), student, x)
+        (where / "precision").write_text("bf16" if seconds["fp32"] > FASTER * seconds["bf16"] else "fp32")
 
 
 def row(name: str, method: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
@@ -203,6 +215,7 @@ def row(name: str, method: str, seed: int, given: argparse.Namespace) -> dict[st
         "cpu_s": round(results["cpu_s"], 1),
         "student_steps": (results["rounds"] - plan["warmup"]) * plan["steps"],
         "images": results["images"],
+        "machine": f"{Runtime('cpu').machine()}, torch {torch.__version__}",
         "command": "datafree " + line.replace(str(where), "CASE"),
     }
 

@@ -55,7 +55,7 @@ class Case:
 
 
 CASES = {
-    "mnist-lenet5": Case("mnist", "lenet5-half", 300, "lenet5", f"{GREY} --epochs 15 --weight-decay 3e-3"),
+    "mnist-lenet5": Case("mnist", "lenet5-half", 300, "lenet5", f"{GREY} --epochs 15 --weight-decay 3e-3", real_lr=0.01),
     "fashion-lenet5": Case(
         "fashion_mnist", "lenet5-half", 300, "lenet5", f"{GREY} --epochs 15 --weight-decay 3e-3", real_lr=0.01
     ),

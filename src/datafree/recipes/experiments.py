@@ -80,6 +80,7 @@ EXPERIMENTS = {
         "dfad-mnist-light", "Fashion-MNIST", "fashion_mnist", "lenet5", "lenet5-half", _LENET, _UNPUBLISHED
     ),
     "dfad-mnist": Experiment("dfad-mnist", "MNIST", "mnist", "lenet5", "lenet5-half", _LENET, _DFAD_MNIST),
+    "dafl-mnist": Experiment("dafl-mnist", "MNIST", "mnist", "lenet5", "lenet5-half", _LENET, _DAFL_MNIST),
     "dafl-mnist-light": Experiment("dafl-mnist-light", "MNIST", "mnist", "lenet5", "lenet5-half", _LENET, _DAFL_MNIST),
     "dfad-cifar10": _on_resnets(
         recipe="dfad-cifar10", task="CIFAR-10", data="cifar10", paper=Published(93.3, "best epoch", _DFAD)

@@ -212,6 +212,8 @@ def row(name: str, method: str, seed: int, given: argparse.Namespace) -> dict[st
         "last": round(score.percent, 2),
         "second_half_mean": round(sum(half) / len(half), 2) if len(half) > 1 else None,
         "agreement": round(score.agreement or 0.0, 2),
+        "teacher_right_apart": score.other_right_apart and round(score.other_right_apart, 2),
+        "student_right_apart": score.right_apart and round(score.right_apart, 2),
         "cpu_s": round(results["cpu_s"], 1),
         "student_steps": (results["rounds"] - plan["warmup"]) * plan["steps"],
         "images": results["images"],

@@ -15,6 +15,7 @@ from datafree.data.drawing import save_grid
 from datafree.data.images import fit
 from datafree.data.labelled import Labelled, load_labelled
 from datafree.engine.supervised import Training, measured_inputs, train
+from datafree.reports.metrics import Score, compared
 
 
 def folder_of_classes(path: Path) -> Path:
@@ -157,6 +158,27 @@ def test_scores_are_percent_of_images(images: Path) -> None:
     other = network(2)
     agree = (other.module(INPUTS.to_network(data.pixels)).argmax(1) == chosen).float().mean().item() * 100
     assert evaluate(net, data, against=other).agreement == pytest.approx(agree)
+
+
+def test_what_two_networks_have_in_common_gives_one_accuracy_from_the_other(images: Path) -> None:
+    data = load_labelled(str(images))
+    one, other = (evaluate(network(seed), data, against=network(3 - seed)) for seed in (1, 2))
+    assert one.right_apart is not None
+    assert one.other_right_apart is not None
+    apart = 1 - (one.agreement or 0) / 100
+    assert one.percent == pytest.approx(other.percent - apart * (one.other_right_apart - one.right_apart))
+    assert (one.right_apart, one.other_right_apart) == (other.other_right_apart, other.right_apart)
+    same = evaluate(network(1), data, against=network(1))
+    assert (same.agreement, same.right_apart, same.other_right_apart) == (100.0, None, None)
+
+
+def test_void_pixels_count_in_no_comparison() -> None:
+    labels = torch.tensor([[[0, 1], [1, 9]]], dtype=torch.uint8)
+    data = Labelled(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), labels, 2, "x", void=9)
+    one, other = torch.tensor([[[0, 1], [0, 0]]]), torch.tensor([[[0, 0], [1, 1]]])
+    found = compared(Score("miou", 0.0), one, other, data)
+    assert found.agreement == pytest.approx(100 / 3)
+    assert (found.right_apart, found.other_right_apart) == (50.0, 50.0)
 
 
 def test_a_description_is_the_data_s_mean_and_deviation() -> None:

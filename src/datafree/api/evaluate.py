@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Collection
-from dataclasses import replace
 
 from torch import Tensor
 
@@ -12,7 +11,7 @@ from datafree.data.labelled import Labelled, labelled_for
 from datafree.networks.network import Network
 from datafree.networks.outputs import explained
 from datafree.networks.sources import Source, as_network
-from datafree.reports.metrics import Score, agreement, predictions, score
+from datafree.reports.metrics import Score, compared, predictions, score
 
 
 def evaluate(
@@ -36,8 +35,8 @@ def evaluate(
         allow_code: packages whose code may be imported and called to build the networks.
 
     Returns:
-        The score in percent: `percent`, `each` class for segmentation, and `agreement`, the share of images or pixels for which
-        both networks predict the same class (None without `against`).
+        The score in percent: `percent`, `each` class for segmentation, and with `against` the `agreement`, the share of images
+        or labelled pixels for which both networks predict the same class, and how often each is right where they do not.
 
     Raises:
         ValueError: the data or a network cannot be read, or they do not fit each other or are of other tasks.
@@ -51,7 +50,7 @@ def evaluate(
         return found
     other = as_network(against, inputs, allow_code)
     resized = labelled_for(data, other.card.inputs.shape, other.card.classes)
-    return replace(found, agreement=agreement(_predict(other, resized, device), predicted))
+    return compared(found, predicted, _predict(other, resized, device), labelled)
 
 
 def _predict(network: Network, labelled: Labelled, device: str) -> Tensor:

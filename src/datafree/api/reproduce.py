@@ -106,9 +106,11 @@ def reproduce(
 
 def _row(seed: int, results: dict[str, Any]) -> dict[str, Any]:
     best = round(results[f"best_{_metric(results)}_oracle"], 2)
-    return {"seed": seed, "last": _last(results), "best_epoch": best, **{key: results[key] for key in COSTS}}
+    compared = {key: None if results[key] is None else round(results[key], 2) for key in COMPARED if key in results}
+    return {"seed": seed, "last": _last(results), "best_epoch": best, **compared, **{key: results[key] for key in COSTS}}
 
 
+COMPARED = ("agreement", "teacher_right_apart", "student_right_apart")  # percent
 COSTS = ("rounds", "wall_s", "cpu_s", "peak_mb")  # rounds, seconds, seconds, MiB
 
 

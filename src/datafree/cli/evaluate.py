@@ -26,3 +26,5 @@ def evaluate(network: Path, *, data: str, against: Path | None = None, device: s
         show(f"  {name:<16} {value:6.2f} %")
     if score.agreement is not None:
         show(f"agreement {score.agreement:.2f} % with {against}")
+    if score.right_apart is not None and score.other_right_apart is not None:
+        show(f"where they differ: right on {score.right_apart:.2f} %, {against} on {score.other_right_apart:.2f} %")

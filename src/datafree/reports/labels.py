@@ -7,6 +7,8 @@ _ENDINGS = {
     " mIoU": " mIoU, %",
     " mIoU each": " IoU of each class, %",
     " accuracy": " accuracy, %",
+    " agreement": " agreement with the teacher, %",
+    " right apart": " right where the two differ, %",
     " oracle": " of an evaluated round (oracle), %",
     " class entropy": " entropy of the classes, share of the largest",
     " round entropy": " entropy of a round's classes, share of the largest",

@@ -1,7 +1,7 @@
 """Accuracy or mIoU of a network on labelled data, and its agreement with another network."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,9 @@ class Score:
     each: tuple[float, ...] = ()  # IoU of each class, percent; NaN for a class that is neither present nor predicted
     names: tuple[str, ...] = ()  # of the classes
     images: int = 0  # evaluated
-    agreement: float | None = None  # percent of images or pixels for which two networks predict the same class
+    agreement: float | None = None  # percent of images or pixels for which this and another network predict the same class
+    right_apart: float | None = None  # percent of those for which they do not on which this network is right
+    other_right_apart: float | None = None  # and on which the other is
 
     def rounded(self) -> tuple[float | None, ...]:
         """`each`, percent, to two decimals, with None for NaN."""
@@ -74,17 +76,25 @@ def score(predicted: Tensor, data: Labelled) -> Score:
     return Score("miou", each.nanmean().item(), tuple(each.tolist()), data.names, images=len(predicted))
 
 
-def agreement(one: Tensor, other: Tensor) -> float:
-    """Share of images or pixels for which two networks predict the same class, percent.
+def compared(found: Score, one: Tensor, other: Tensor, data: Labelled) -> Score:
+    """`found`, the score of the predicted classes `one`, with what they have in common with those of another network.
 
-    Raises `ValueError` if one predicts a class an image and the other a class a pixel, or for images of another size.
+    With d, the share on which they differ, the accuracies (of images or pixels) are exactly
+    acc_one = acc_other - d (other_right_apart - right_apart), so that they are d apart at most.
+
+    Raises `ValueError` if one network predicts a class an image and the other a class a pixel, or for images of another size.
     """
     if one.shape != other.shape:
         raise ValueError(
             f"One network predicts classes {list(one.shape)} and the other {list(other.shape)}; compare networks of the same "
             "task, and for segmentation of the same input size."
         )
-    return percent(one == other)
+    apart = one != other if data.void is None else (one != other) & (data.labels != data.void)
+    counted = one.numel() if data.void is None else int((data.labels != data.void).sum())
+    rights = [percent((each == data.labels)[apart]) for each in (one, other)] if apart.any() else [None, None]
+    return replace(
+        found, agreement=100 - 100 * int(apart.sum()) / max(1, counted), right_apart=rights[0], other_right_apart=rights[1]
+    )
 
 
 def confusion(predicted: Tensor, labels: Tensor, classes: int, void: int | None) -> Tensor:

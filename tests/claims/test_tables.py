@@ -23,7 +23,7 @@ def test_results_say_where_they_come_from(path: Path) -> None:
     if "runs" in result:
         assert {"recipe", "task", "teacher_arch", "student_arch", "paper", "teacher", "baselines"} <= set(result)
         for run in result["runs"]:
-            assert {"seed", "last", "best_epoch", "rounds", "wall_s", "cpu_s", "peak_mb"} == set(run)
+            assert {"seed", "last", "best_epoch", "rounds", "wall_s", "cpu_s", "peak_mb"} <= set(run)
             assert run["last"] <= run["best_epoch"]
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datafree.api.reproduce import reproduce
     from datafree.api.synthesize import synthesize
     from datafree.api.teach import teach
+    from datafree.api.validate import validate
     from datafree.core.spec import InputSpec
     from datafree.data.augment import Augmentation
     from datafree.data.sets import TransferSet
@@ -77,6 +78,7 @@ _MODULES = {
     "reproduce": "api.reproduce",
     "synthesize": "api.synthesize",
     "teach": "api.teach",
+    "validate": "api.validate",
 }
 
 __all__ = [
@@ -115,6 +117,7 @@ __all__ = [
     "reproduce",
     "synthesize",
     "teach",
+    "validate",
 ]
 
 

@@ -16,6 +16,7 @@ from datafree.networks.health import Health, examine
 from datafree.networks.network import Network, load
 from datafree.networks.outputs import LARGE, describe_broken, explained, probe
 from datafree.networks.teacher import NOTES, REFUSED
+from datafree.networks.validation import Validation
 from datafree.networks.weights import describe_non_finite, parameters
 from datafree.recipes.auto import default_seconds, look_seconds, pick
 
@@ -66,11 +67,19 @@ def _network(file: Path, allow_code: Collection[str]) -> dict[str, str]:
         return _examined(network, file, work, latency, broken)
 
 
+def _validated(found: Validation | None) -> dict[str, str]:
+    if found is None:
+        return {}
+    measured = f"measured on {found.images:,} images of {found.source}" if found.images else "as stated"
+    return {"accuracy": f"{found.accuracy:.2f} %, {measured}"}
+
+
 def _examined(network: Network, file: Path, work: Work | None, latency: float, broken: str) -> dict[str, str]:
     inputs = network.card.inputs
     adds = work.multiply_adds if work and inputs.values > LARGE else multiply_adds(network.module, inputs)
     lines = {
-        "card": network.card.model_dump_json(indent=2),
+        "card": network.card.model_dump_json(indent=2, exclude={"validation"}),
+        **_validated(network.card.validation),
         "weights": f"{parameters(network.module):,}",
         "multiply-adds": f"{adds:,} an input",
         "file": f"{file.stat().st_size / 2**20:.2f} MiB",

@@ -20,6 +20,8 @@ def pack(
     std: Numbers = (),
     classes: int | None = None,
     options: str = "{}",
+    validate: str | None = None,
+    accuracy: float | None = None,
     allow_code: Packages = (),
 ) -> None:
     """Make a network file of weights, an architecture and an input description.
@@ -33,6 +35,9 @@ def pack(
         std: Standard deviation of each channel, of pixels in [0, 1], by which inputs are divided.
         classes: Number of classes; may be left out for timm's networks.
         options: Keyword arguments of the factory, as JSON.
+        validate: Labelled data that the network was not trained on (.npz, folder, torchvision:SET:ROOT): the card gets its
+            accuracy there and a few hundred numbers more, from which no image can be rebuilt.
+        accuracy: In place of that, the accuracy in percent that a paper or a model card says.
         allow_code: Packages whose code may be imported and called to build the network.
     """
     spec = None
@@ -41,8 +46,12 @@ def pack(
     elif mean or std:
         raise ValueError("--mean or --std is given without the shape of inputs; pass --inputs CHANNELSxHEIGHTxWIDTH too.")
     packed = datafree.pack(weights, arch, spec, classes, options_of(options), allow_code)
+    if validate is not None or accuracy is not None:
+        packed = datafree.validate(packed, validate, accuracy=accuracy)
     packed.save(out)
     show(f"{out}: {arch}, {packed.parameters:,} weights, inputs {packed.card.inputs}, {packed.card.classes} classes")
+    if found := packed.card.validation:
+        show(f"accuracy {found.accuracy:.2f} %, {'measured on' if found.images else 'as'} {found.source}")
 
 
 def options_of(text: str) -> dict[str, Option]:

@@ -37,7 +37,7 @@ def teach(
         inputs: CHANNELSxHEIGHTxWIDTH that images are resized to; left out: their own.
         mean: Mean of each channel, of pixels in [0, 1], which is subtracted from inputs; left out: measured on the data.
         std: Standard deviation of each channel, of pixels in [0, 1], by which inputs are divided; left out: measured.
-        eval_data: Labelled data to report the accuracy or mIoU on at the end.
+        eval_data: Labelled data to report the accuracy or mIoU on at the end; the card of a classifier keeps what was found.
         device: auto, cpu, cuda, cuda:1, ...
         precision: fp32, or bf16 autocast; auto: bf16 on a GPU that computes in it, else fp32.
         seed: Seed of all random numbers: initial weights, order of the images, augmentation.
@@ -46,5 +46,9 @@ def teach(
         data, arch, out=out, training=training, shape=shape_of(inputs) if inputs else None, mean=mean, std=std, device=device,
         precision=precision, seed=seed,
     )  # fmt: skip
-    score = f", {format_score(datafree.evaluate(network, eval_data, device=device))}" if eval_data else ""
+    score = ""
+    if eval_data:
+        score = f", {format_score(datafree.evaluate(network, eval_data, device=device))}"
+        if network.card.task == "classification":
+            datafree.validate(network, eval_data, device=device).save(out)
     show(f"{out}: {arch}, {network.parameters:,} weights{score}")

@@ -18,6 +18,7 @@ from datafree.networks.architectures import ARCHITECTURES
 from datafree.networks.build import build, is_real, outline
 from datafree.networks.limits import FOREIGN, SCRATCH, SPARE, reason_of
 from datafree.networks.outputs import TASKS
+from datafree.networks.validation import Validation
 from datafree.networks.weights import existing_file, parameters
 
 _LABEL = "datafree.card"
@@ -41,6 +42,8 @@ class Card(Settings):
     """Shape and scaling of one input."""
     history: tuple[dict[str, Option], ...] = Field((), max_length=100)
     """Events that produced the weights, oldest first."""
+    validation: Validation | None = None
+    """What the network did on real labelled data, where that is known."""
 
     def check(self, logits: Tensor) -> None:
         """Raise `ValueError` unless `logits` [B, classes, ...] are of this number of classes and this task."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from datafree.api.export import export_set
     from datafree.api.inspect import inspect
     from datafree.api.pack import pack
+    from datafree.api.report import compare, report
     from datafree.api.reproduce import reproduce
     from datafree.api.synthesize import synthesize
     from datafree.api.teach import teach
@@ -67,6 +68,7 @@ _MODULES = {
     "TransferSet": "data.sets",
     "ZSKT": "methods.zskt",
     "build": "networks.build",
+    "compare": "api.report",
     "demo": "api.demo",
     "distill": "api.distill",
     "dry_run": "api.dry_run",
@@ -75,6 +77,7 @@ _MODULES = {
     "inspect": "api.inspect",
     "load": "networks.network",
     "pack": "api.pack",
+    "report": "api.report",
     "reproduce": "api.reproduce",
     "synthesize": "api.synthesize",
     "teach": "api.teach",
@@ -106,6 +109,7 @@ __all__ = [
     "Training",
     "TransferSet",
     "build",
+    "compare",
     "demo",
     "distill",
     "dry_run",
@@ -114,6 +118,7 @@ __all__ = [
     "inspect",
     "load",
     "pack",
+    "report",
     "reproduce",
     "synthesize",
     "teach",

@@ -174,7 +174,7 @@ def test_pictures_beyond_a_size_are_left_out_and_named(tmp_path: Path, monkeypat
     for name, size in (("a", 2**33), ("b", 30), ("evaluation", 40), ("round-1", 20), ("round-2", 9), ("round-3", 8), ("z", 30)):
         with (tmp_path / f"{name}.png").open("wb") as file:
             file.truncate(size)
-    found = page_module._pictures(tmp_path)
+    found = page_module.pictures_of(tmp_path)
     assert [name for name, _ in found["real"]] == ["evaluation"]
     assert [name for name, _ in found["seen"]] == ["b", "round-1", "round-3"]
     assert found["hidden"] == ["a.png", "z.png"]

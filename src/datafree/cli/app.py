@@ -24,6 +24,8 @@ COMMANDS = {
     "reproduce": "Run a paper's experiment, and compare the result with the paper's number.",
     "evaluate": "Accuracy of a network, and agreement with another.",
     "inspect": "Show a network file or a transfer set.",
+    "report": "Write the page of a finished run anew.",
+    "compare": "Put runs side by side.",
     "export-set": "Write a transfer set as an image folder, WebDataset shards or an .npz.",
 }
 # The flags of these depend on the recipe, so they are created when the command is called.

@@ -38,9 +38,14 @@ def write_report(folder: Path) -> Path:
         facts = _facts(read_record(folder / "run.json"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder} holds no finished run ({first_line(error)}); name one.") from error
-    facts |= {**_curves(folder), **_pictures(folder / "images")}
-    write_text(folder / PAGE, _TEMPLATES.get_template("page.html.j2").render(facts))
+    facts |= {**_curves(folder), **pictures_of(folder / "images")}
+    write_text(folder / PAGE, render("page.html.j2", facts))
     return folder / PAGE
+
+
+def render(template: str, facts: Mapping[str, Any]) -> str:
+    """A page from its template in this folder."""
+    return _TEMPLATES.get_template(template).render(facts)
 
 
 def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,7 +113,7 @@ def _curves(folder: Path) -> dict[str, Any]:
     return {"preparation": curves(folder / PREPARATION, "slice"), "training": curves(folder / "log.csv", "round")}
 
 
-def _pictures(folder: Path) -> dict[str, Any]:
+def pictures_of(folder: Path) -> dict[str, Any]:
     """Real images that judged the student, and what it learned from: named pictures, the first and the last grid."""
     real, grids = folder / JUDGED, sorted(folder.glob("round-*.png"))
     others = sorted(set(folder.glob("*.png")) - {real, *grids})

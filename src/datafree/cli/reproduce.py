@@ -5,6 +5,7 @@ from pathlib import Path
 
 import datafree
 from datafree.core.files import write_text
+from datafree.core.settings import unknown
 from datafree.core.terminal import show
 from datafree.recipes.experiments import EXPERIMENTS
 from datafree.reports.verdict import verdict
@@ -35,7 +36,7 @@ def reproduce(
         device: auto, cpu, cuda, cuda:1, ...
     """
     if name not in EXPERIMENTS:
-        raise ValueError(f"No experiment is named {name!r}; name one of {', '.join(EXPERIMENTS)}.")
+        raise unknown("experiment", name, EXPERIMENTS)
     if seeds < 1:
         raise ValueError(f"--seeds {seeds} gives no student; pass 1 or more.")
     teacher_flag = " --teacher FILE" if teacher else ""

@@ -1,7 +1,8 @@
 """The base of all settings: frozen, validated when built, each field with its help text."""
 
+import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
@@ -82,6 +83,14 @@ class Settings(BaseModel):
             elif any(isinstance(mark, PerRun | DryRun) for mark in field.metadata):
                 update[name] = change(flag, value, field.metadata)
         return self.model_copy(update=update)
+
+
+def unknown(kind: str, name: str, names: Iterable[str], others: str = "") -> ValueError:
+    """The error for a `name` that is not among `names`, the likeliest of them first; `others` says what else would do."""
+    known = list(names)
+    likely = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {likely[0]}? Else " if likely else ""
+    return ValueError(f"No {kind} is named {name!r}; {hint}name one of {', '.join(known)}{others}.")
 
 
 MOST_SEEN = 200  # characters of a wrong value in its message

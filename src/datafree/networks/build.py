@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from datafree.core.settings import Option, first_line
+from datafree.core.settings import Option, first_line, unknown
 from datafree.core.spec import InputSpec
 from datafree.networks.architectures import ARCHITECTURES
 from datafree.networks.limits import FOREIGN, MAX_WEIGHTS, BeyondLimits, check_options, limited, reason_of
@@ -130,9 +130,7 @@ def _factory(
         check_options(architecture, options, _LOADS)
         factory, options = _by_name(factory, options)
         return partial(factory, **{**_without_downloads(factory), **options})
-    raise ValueError(
-        f"No network is named {architecture!r}; pass one of {', '.join(ARCHITECTURES)}, timm:NAME, or package.module:factory."
-    )
+    raise unknown("network", architecture, ARCHITECTURES, ", timm:NAME, or package.module:factory")
 
 
 def _import_factory(architecture: str, allow_code: Collection[str]) -> Any:

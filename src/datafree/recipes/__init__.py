@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from datafree.core.settings import unknown
 from datafree.engine.plan import Plan
 from datafree.engine.recipe import Recipe
 from datafree.methods import METHODS
@@ -42,7 +43,7 @@ RECIPES: dict[str, Recipe] = {
 def find_recipe(name: str) -> Recipe:
     """The recipe `name`. Raises `ValueError`, with all names, if there is none."""
     if name not in RECIPES:
-        raise ValueError(f"No recipe is named {name!r}; name one of {', '.join(RECIPES)}.")
+        raise unknown("recipe", name, RECIPES)
     return RECIPES[name]
 
 

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from datafree.methods.sttss import STTSS
     from datafree.methods.zskt import ZSKT
     from datafree.networks.build import build
-    from datafree.networks.network import Card, Network, load
+    from datafree.networks.network import Card, Network
+    from datafree.networks.whole import load
     from datafree.recipes import RECIPES
 
 __version__ = "0.1.0"
@@ -75,7 +76,7 @@ _MODULES = {
     "evaluate": "api.evaluate",
     "export_set": "api.export",
     "inspect": "api.inspect",
-    "load": "networks.network",
+    "load": "networks.whole",
     "pack": "api.pack",
     "report": "api.report",
     "reproduce": "api.reproduce",

@@ -103,7 +103,7 @@ def distill(
         module = fastest_layout(built.module.to(runtime.device))
         problem = Problem(Teacher(network.module, card.inputs, runtime), module, card.inputs, card.classes, card.task)
         problem.check(chosen.method if isinstance(chosen, Recipe) else None)
-        report_outputs(problem.teacher, quiet)
+        report_outputs(problem.teacher, quiet, network.notes)
         reasons: tuple[str, ...] = ()
         if isinstance(chosen, str):
             chosen, budget, reasons = _choose(problem, budget, limit.seconds, precision, out, quiet)
@@ -122,8 +122,10 @@ def distill(
     return module.eval()
 
 
-def report_outputs(teacher: Teacher, quiet: bool) -> None:
-    """Print what a person should know of the teacher's outputs, if they are no logits."""
+def report_outputs(teacher: Teacher, quiet: bool, notes: tuple[str, ...] = ()) -> None:
+    """Print what a person should know of the teacher: how it was read, and its outputs, if they are no logits."""
+    for note in notes:
+        print_line(f"teacher: {note}", quiet or not is_main())
     if teacher.note:
         print_line(f"teacher: outputs are {teacher.note}", quiet or not is_main())
 

@@ -13,11 +13,12 @@ from datafree.data.sets import TransferSet, as_uint8, is_set, read_set, spread
 from datafree.networks.cost import LONGEST, latency_ms, multiply_adds
 from datafree.networks.estimate import MOST_BYTES, Work, refuse_costly
 from datafree.networks.health import Health, examine
-from datafree.networks.network import Network, load
+from datafree.networks.network import Network
 from datafree.networks.outputs import LARGE, describe_broken, explained, probe
 from datafree.networks.teacher import NOTES, REFUSED
 from datafree.networks.validation import Validation
 from datafree.networks.weights import describe_non_finite, parameters
+from datafree.networks.whole import load
 from datafree.recipes.auto import default_seconds, look_seconds, pick
 
 PREVIEW_IMAGES = 100

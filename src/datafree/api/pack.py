@@ -1,6 +1,6 @@
 """The function `pack`: a `Network` from weights on disk, an architecture and an input description."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from datafree.core.settings import Option
@@ -9,27 +9,35 @@ from datafree.networks.build import timm_description
 from datafree.networks.estimate import refuse_costly
 from datafree.networks.network import Card, Network, from_card
 from datafree.networks.outputs import TASKS, probe, refuse_broken
-from datafree.networks.weights import read_weights, refuse_non_finite
+from datafree.networks.programs.files import kind_of
+from datafree.networks.weights import existing_file, read_weights, refuse_non_finite
+from datafree.networks.whole import load_whole
 
 
 def pack(
     weights: str | Path,
-    architecture: str,
+    architecture: str | None = None,
     inputs: InputSpec | None = None,
     classes: int | None = None,
     options: Mapping[str, Option] | None = None,
     allow_code: Collection[str] = (),
+    *,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
 ) -> Network:
-    """Make a `Network` from weights on disk, an architecture and an input description.
+    """Make a `Network` from weights on disk, an architecture and an input description, or from a whole network without code.
 
     Args:
-        weights: a safetensors file, or a `.pt`, `.pth` or `.th` state dict, also nested under `state_dict` or `model`.
-        architecture: a name from `ARCHITECTURES` (`resnet20`), `timm:NAME`, or `package.module:factory`.
-        inputs: shape and scaling of one input; None: that of timm's `pretrained_cfg`.
-        classes: number of classes; None: that of timm's `pretrained_cfg`.
+        weights: a safetensors file, or a `.pt`, `.pth` or `.th` state dict, also nested under `state_dict` or `model`; or a
+            program that `torch.export.save` wrote.
+        architecture: a name from `ARCHITECTURES` (`resnet20`), `timm:NAME`, or `package.module:factory`; None for a program.
+        inputs: shape and scaling of one input; None: that of timm's `pretrained_cfg`, or the shape that the program says.
+        classes: number of classes; None: that of timm's `pretrained_cfg`, or of the program.
         options: keyword arguments of the factory.
         allow_code: packages whose code may be imported and called to build the network; this package and timm need not be
             named.
+        mean: of each channel of pixels in [0, 1], for the shape that a program says, where `inputs` is None.
+        std: the standard deviation, likewise.
 
     Returns:
         The network, in eval mode, ready to save.
@@ -39,6 +47,12 @@ def pack(
             weights, a description is missing, a weight or an answer is not finite, a pass is beyond the limits of
             `networks/estimate.py`, or the network returns another number of classes.
     """
+    if kind := kind_of(existing_file(weights)):
+        return _whole(weights, kind, architecture, inputs, classes, allow_code, mean, std)
+    if architecture is None:
+        raise ValueError(f"{weights} holds weights and no architecture; name it with --arch: resnet20, timm:NAME, ...")
+    if inputs is None and (mean or std):
+        raise ValueError("--mean or --std is given without the shape of inputs; pass --inputs CHANNELSxHEIGHTxWIDTH too.")
     state = read_weights(weights)
     if architecture.startswith("timm:") and (inputs is None or classes is None):
         timm_inputs, timm_classes = timm_description(architecture.removeprefix("timm:"))
@@ -61,3 +75,26 @@ def pack(
     card = card.model_copy(update={"task": TASKS[logits.dim()]})
     card.check(logits)
     return Network(packed.module, card)
+
+
+def _whole(
+    file: str | Path,
+    kind: str,
+    architecture: str | None,
+    inputs: InputSpec | None,
+    classes: int | None,
+    allow_code: Collection[str],
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Network:
+    """The whole network in a file. Raises as `pack` does."""
+    if architecture is not None:
+        raise ValueError(f"{file} is a {kind}, which is a whole network; leave --arch out.")
+    packed = load_whole(file, kind, allow_code, inputs, mean, std)
+    refuse_non_finite(packed.module, str(file))
+    logits = probe("network", packed.module, packed.card.inputs)
+    refuse_broken("network", packed.module, packed.card.inputs, logits)
+    if classes is not None and classes != packed.card.classes:
+        raise ValueError(f"{file} returns {packed.card.classes} classes, not {classes}; leave --classes out.")
+    history = ({"event": "packed", "from": Path(file).name, "kind": kind},)
+    return Network(packed.module, packed.card.model_copy(update={"history": history}), packed.notes)

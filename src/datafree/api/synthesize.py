@@ -82,7 +82,7 @@ def synthesize(
         card = network.card
         problem = Problem(Teacher(network.module, card.inputs, runtime), NoStudent(), card.inputs, card.classes, card.task)
         problem.check_teacher(settings)
-        report_outputs(problem.teacher, quiet)
+        report_outputs(problem.teacher, quiet, network.notes)
         synthesizer = settings.start(problem, runtime)
         made = {"method": settings.model_dump(mode="json"), "teacher": fingerprint(network.module), "seed": seed, "n": n}
         made |= {"batch": batch, "pixels": pixels, "targets": targets, "logits": logits, "precision": runtime.precision}

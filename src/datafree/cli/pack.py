@@ -13,7 +13,7 @@ from datafree.core.terminal import show
 def pack(
     weights: Path,
     *,
-    arch: str,
+    arch: str | None = None,
     out: Path,
     inputs: str | None = None,
     mean: Numbers = (),
@@ -24,16 +24,17 @@ def pack(
     accuracy: float | None = None,
     allow_code: Packages = (),
 ) -> None:
-    """Make a network file of weights, an architecture and an input description.
+    """Make a network file of weights, an architecture and an input description, or of a whole network without code.
 
     Args:
-        weights: A .safetensors file, or a .pt/.pth/.th state dict (also nested under state_dict or model).
-        arch: A name of this package (resnet20, ...), timm:NAME, or package.module:factory.
+        weights: A .safetensors file, or a .pt/.pth/.th state dict (also nested under state_dict or model); or a program of
+            torch.export (.pt2).
+        arch: A name of this package (resnet20, ...), timm:NAME, or package.module:factory; left out for a program.
         out: The network file to write.
-        inputs: CHANNELSxHEIGHTxWIDTH of one input; may be left out for timm's networks.
+        inputs: CHANNELSxHEIGHTxWIDTH of one input; may be left out for timm's networks, and for a program.
         mean: Mean of each channel, of pixels in [0, 1], which is subtracted from inputs.
         std: Standard deviation of each channel, of pixels in [0, 1], by which inputs are divided.
-        classes: Number of classes; may be left out for timm's networks.
+        classes: Number of classes; may be left out for timm's networks, and for a program.
         options: Keyword arguments of the factory, as JSON.
         validate: Labelled data that the network was not trained on (.npz, folder, torchvision:SET:ROOT): the card gets its
             accuracy there and a few hundred numbers more, from which no image can be rebuilt.
@@ -43,13 +44,15 @@ def pack(
     spec = None
     if inputs:
         spec = InputSpec(shape=shape_of(inputs), mean=mean or (0.0,), std=std or (1.0,))
-    elif mean or std:
-        raise ValueError("--mean or --std is given without the shape of inputs; pass --inputs CHANNELSxHEIGHTxWIDTH too.")
-    packed = datafree.pack(weights, arch, spec, classes, options_of(options), allow_code)
+        mean = std = ()
+    packed = datafree.pack(weights, arch, spec, classes, options_of(options), allow_code, mean=mean, std=std)
     if validate is not None or accuracy is not None:
         packed = datafree.validate(packed, validate, accuracy=accuracy)
     packed.save(out)
-    show(f"{out}: {arch}, {packed.parameters:,} weights, inputs {packed.card.inputs}, {packed.card.classes} classes")
+    for note in packed.notes:
+        show(note)
+    card = packed.card
+    show(f"{out}: {card.architecture}, {packed.parameters:,} weights, inputs {card.inputs}, {card.classes} classes")
     if found := packed.card.validation:
         show(f"accuracy {found.accuracy:.2f} %, {'measured on' if found.images else 'as'} {found.source}")
 

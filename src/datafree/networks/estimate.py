@@ -44,12 +44,12 @@ def estimate(network: nn.Module, inputs: InputSpec) -> Work | None:
     return Work(int(counter.get_total_flops()) // 2, plain.peak, backward)
 
 
-def refuse_costly(name: str, network: nn.Module, inputs: InputSpec) -> Work | None:
-    """The work of `network`, None for small inputs or if it is not known.
+def refuse_costly(name: str, network: nn.Module, inputs: InputSpec, small: int = SMALL) -> Work | None:
+    """The work of `network`, None for inputs of up to `small` values or if it is not known.
 
     Raises `ValueError`, with `name` and the size of the inputs, if one pass is beyond the limits.
     """
-    work = estimate(network, inputs) if inputs.values > SMALL else None
+    work = estimate(network, inputs) if inputs.values > small else None
     if work is None:
         return None
     weights = sum(weight.numel() for weight in network.parameters())

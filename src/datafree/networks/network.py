@@ -1,6 +1,6 @@
 """Network files: weights as safetensors, with a card that describes the network."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,12 +16,16 @@ from datafree.core.shortages import is_out_of_memory
 from datafree.core.spec import InputSpec
 from datafree.networks.architectures import ARCHITECTURES
 from datafree.networks.build import build, is_real, outline
+from datafree.networks.estimate import refuse_costly
 from datafree.networks.limits import FOREIGN, SCRATCH, SPARE, reason_of
 from datafree.networks.outputs import TASKS
+from datafree.networks.programs.graph import parse
+from datafree.networks.programs.program import Program
 from datafree.networks.validation import Validation
 from datafree.networks.weights import existing_file, parameters
 
-_LABEL = "datafree.card"
+_LABEL, _GRAPH = "datafree.card", "datafree.program"
+PROGRAM = "program"  # architecture of a network whose file holds its graph of operators
 _UNUSED = "num_batches_tracked"  # a counter that nothing here reads, and that files from before torch 0.4.1 lack
 
 
@@ -31,7 +35,7 @@ class Card(Settings):
     format: Literal[1] = 1
     """Version of the card's format."""
     architecture: str = Field(max_length=200)
-    """A name from `ARCHITECTURES`, `timm:NAME`, or `package.module:factory`."""
+    """A name from `ARCHITECTURES`, `timm:NAME`, `package.module:factory`, or `program`: the file holds the network's graph."""
     options: dict[str, Option] = Field(default_factory=dict, max_length=64)
     """Keyword arguments of the factory."""
     classes: int = Field(ge=2, le=1_000_000)
@@ -66,10 +70,12 @@ class Network:
     Args:
         module: takes inputs [B, C, H, W] in network units, returns logits [B, classes] or [B, classes, H, W].
         card: describes the module and its inputs.
+        notes: what a person should know of how it was read.
     """
 
     module: nn.Module
     card: Card
+    notes: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -87,6 +93,8 @@ class Network:
         """
         tensors = {name: value.detach().cpu().contiguous().clone() for name, value in self.module.state_dict().items()}
         label = {_LABEL: self.card.model_dump_json()}
+        if isinstance(self.module, Program):
+            label[_GRAPH] = self.module.graph.text()
         replace_atomically(Path(path), lambda temporary: save_file(tensors, temporary, metadata=label), parents=True)
 
 
@@ -112,7 +120,19 @@ def load(path: str | Path, allow_code: Collection[str] = ()) -> Network:
     """
     with opened_safetensors(existing_file(path)) as (metadata, read):
         card = _parse_card(metadata.get(_LABEL), path)
+        if card.architecture == PROGRAM:
+            return _program(card, metadata.get(_GRAPH, ""), read, path)
         return from_card(card, read(), path, allow_code)
+
+
+def _program(card: Card, text: str, read: Callable[[], dict[str, Tensor]], path: str | Path) -> Network:
+    """The network of a file that holds its graph, as text."""
+    try:
+        module = Program(parse(text), read())
+    except ValueError as error:
+        raise ValueError(f"The program in {path} {error}; make the file again with `datafree pack`.") from error
+    refuse_costly("network", module, card.inputs, small=0)
+    return Network(module, card)
 
 
 def _parse_card(label: str | None, path: str | Path) -> Card:

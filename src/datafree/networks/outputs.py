@@ -15,6 +15,7 @@ from datafree.networks.taps import first_non_finite
 TASKS = {2: "classification", 4: "segmentation"}  # by the number of dims of the logits: [B, classes], [B, classes, H, W]
 _LOGITS = ("out", "logits")  # key of the logits in an output that is a mapping: torchvision's, transformers'
 TELLING = 4  # images of noise, as many a hundred times as strong, and two flat ones, by which the kind of outputs is known
+ALIKE = 1e-3  # share of the largest answer by which an image's may differ beside other images: rounding is far smaller
 LARGE = 2**19  # values of an input, beyond which one image of noise must do: 3x416x416 is less
 
 
@@ -95,6 +96,18 @@ def probe(name: str, network: nn.Module, inputs: InputSpec) -> Tensor:
             "so that it returns two: torch.cat([torch.zeros_like(z), z], 1)."
         )
     return logits
+
+
+def refuse_bound(network: nn.Module, inputs: InputSpec, name: str) -> None:
+    """Raise `ValueError`, with `name`, if an image's answer depends on which images are beside it."""
+    with explained("network", network, inputs), torch.no_grad(), evaluating(network):
+        x = torch.cat([noise_for(network, inputs), noise_for(network, inputs).flip(3)])[: 2 if inputs.values > LARGE else 3]
+        together, apart = (flattened(network(part)) for part in (x, x[:1]))
+    if not torch.allclose(together[: len(apart)], apart, rtol=0, atol=ALIKE * float(apart.abs().max())):
+        raise ValueError(
+            f"The {name} was exported for one number of images, and answers otherwise to others; export it with a batch of any "
+            "size, torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim('batch')},))."
+        )
 
 
 def refuse_broken(name: str, network: nn.Module, inputs: InputSpec, logits: Tensor) -> None:

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from datafree.core.spec import InputSpec
 from datafree.networks.build import build
 from datafree.networks.estimate import refuse_costly
-from datafree.networks.network import Card, Network, load
+from datafree.networks.network import PROGRAM, Card, Network
 from datafree.networks.outputs import TASKS, probe, refuse_broken
 from datafree.networks.weights import refuse_non_finite
+from datafree.networks.whole import load
 
 Source = nn.Module | Network | str | Path
 
@@ -24,11 +25,11 @@ def as_network(
     its card says, whose weights or answers are not finite, or of which a pass is beyond the limits of `networks/estimate.py`.
     """
     if isinstance(source, str | Path):
-        source = load(source, allow_code)
+        source = load(source, allow_code, inputs)
     if isinstance(source, Network):
         card = source.card.model_copy(update={"inputs": inputs}) if inputs else source.card
         card.check(_checked(role, source.module, card.inputs))
-        return Network(source.module, card)
+        return Network(source.module, card, source.notes)
     if inputs is None:
         raise ValueError("A plain module has no input description; pass inputs=InputSpec(shape=..., mean=..., std=...).")
     logits = _checked(role, source, inputs)
@@ -52,6 +53,8 @@ def student_for(student: nn.Module | Network | str, teacher: Card) -> Network:
     """
     if isinstance(student, str):
         module, architecture, options = build(student, teacher.inputs, teacher.classes), student, {}
+    elif isinstance(student, Network) and student.card.architecture == PROGRAM:
+        raise ValueError("A program cannot be trained, so it is no student; name an architecture, as resnet20.")
     elif isinstance(student, Network):
         module, architecture, options = student.module, student.card.architecture, student.card.options
     else:

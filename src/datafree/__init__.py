@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from datafree.api.inspect import inspect
     from datafree.api.pack import pack
     from datafree.api.reproduce import reproduce
+    from datafree.api.students import students
     from datafree.api.synthesize import synthesize
     from datafree.api.teach import teach
     from datafree.core.spec import InputSpec
@@ -75,6 +76,7 @@ _MODULES = {
     "load": "networks.network",
     "pack": "api.pack",
     "reproduce": "api.reproduce",
+    "students": "api.students",
     "synthesize": "api.synthesize",
     "teach": "api.teach",
 }
@@ -113,6 +115,7 @@ __all__ = [
     "load",
     "pack",
     "reproduce",
+    "students",
     "synthesize",
     "teach",
 ]

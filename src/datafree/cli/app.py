@@ -24,6 +24,7 @@ COMMANDS = {
     "reproduce": "Run a paper's experiment, and compare the result with the paper's number.",
     "evaluate": "Accuracy of a network, and agreement with another.",
     "inspect": "Show a network file or a transfer set.",
+    "students": "List smaller networks for a teacher, with their sizes.",
     "export-set": "Write a transfer set as an image folder, WebDataset shards or an .npz.",
 }
 # The flags of these depend on the recipe, so they are created when the command is called.
@@ -44,6 +45,7 @@ SMALLER = {
     "inspect": "give a network of smaller --inputs (`datafree pack`), or a set of fewer images",
     "pack": "give smaller --inputs",
     "evaluate": "give fewer images, or a network of smaller --inputs",
+    "students": "give a teacher of smaller --inputs",
     "export-set": "give a set of fewer images",
 }
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datafree.api.pack import pack
     from datafree.api.report import compare, report
     from datafree.api.reproduce import reproduce
+    from datafree.api.students import students
     from datafree.api.synthesize import synthesize
     from datafree.api.teach import teach
     from datafree.api.validate import validate
@@ -80,6 +81,7 @@ _MODULES = {
     "pack": "api.pack",
     "report": "api.report",
     "reproduce": "api.reproduce",
+    "students": "api.students",
     "synthesize": "api.synthesize",
     "teach": "api.teach",
     "validate": "api.validate",
@@ -121,6 +123,7 @@ __all__ = [
     "pack",
     "report",
     "reproduce",
+    "students",
     "synthesize",
     "teach",
     "validate",

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from datafree.cli.app import COMMANDS, RECIPE_COMMANDS, _app
+from datafree.core.spelling import parse_spelling
 from datafree.networks.architectures import ARCHITECTURES
+from datafree.networks.shrink.request import parse_request
 from datafree.recipes.experiments import EXPERIMENTS
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +35,7 @@ def test_a_command_is_understood(line: str) -> None:
     tokens = shlex.split(line)[1:]
     _app(tokens).parse_args(tokens, exit_on_error=False, print_error=False)
     named = [tokens[i + 1] for i, token in enumerate(tokens) if token in ("--arch", "--student")]
+    named = [parse_spelling(each)[0] for each in named if not parse_request(each)]
     assert set(named) <= {*ARCHITECTURES, *PLACEHOLDERS}
     if tokens[0] == "reproduce":
         assert tokens[1] in {*EXPERIMENTS, *PLACEHOLDERS}

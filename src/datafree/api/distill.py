@@ -9,12 +9,13 @@ from typing import Any
 from torch import nn
 
 from datafree.api.run import Run
+from datafree.api.student import Student, prepare_student
 from datafree.core.distributed import broadcast, is_main, launch_rank, process_group, world_size
 from datafree.core.files import path_fingerprint, path_or_temporary
 from datafree.core.modes import fastest_layout
 from datafree.core.runtime import Compile, Precision, Runtime, check_compiler, find_device
 from datafree.core.settings import first_line
-from datafree.core.spec import InputSpec
+from datafree.core.spec import InputSpec, Shape
 from datafree.data.labelled import Labelled, labelled_for
 from datafree.engine.budget import Budget, fit_to_budget, parse_budget
 from datafree.engine.folder import RunDir
@@ -24,9 +25,9 @@ from datafree.engine.recipe import Recipe
 from datafree.engine.record import PAGE, STUDENT, chosen_before
 from datafree.networks.network import Network
 from datafree.networks.outputs import logits_only
-from datafree.networks.sources import Source, as_network, student_for
+from datafree.networks.sources import Source, as_network
 from datafree.networks.teacher import Teacher
-from datafree.networks.weights import fingerprint, read_weights, shapes_fingerprint
+from datafree.networks.weights import fingerprint, read_weights
 from datafree.recipes import find_recipe, recipe_from
 from datafree.recipes.auto import choose
 from datafree.reports.page import write_report
@@ -50,6 +51,8 @@ def distill(
     budget: str | None = None,
     compile: Compile = "off",
     allow_code: Collection[str] = (),
+    student_inputs: Shape | None = None,
+    student_weights: str | Path | None = None,
 ) -> nn.Module:
     """Distil `teacher` into `student` without the teacher's data, and return the student in eval mode.
 
@@ -59,7 +62,10 @@ def distill(
     Args:
         teacher: a module from inputs [B, C, H, W], network units, to logits [B, classes] or [B, classes, H, W], a `Network`, or
             the path of a network file. It is copied, and never changed.
-        student: the name of an architecture, or a module or `Network`, which is trained in place.
+        student: a module or `Network`, which is trained in place; the name of an architecture, with options if it has any
+            (`cifar-resnet,depth=26,width=12`); or a size, for which one is chosen (`datafree.students` lists those that come
+            into question): `4x` fewer weights than the teacher, `4x-compute` fewer multiply-adds, `5ms` on this CPU, `5ms@8` at
+            batch 8, `2MB`.
         recipe: a recipe, or its name in `RECIPES`: the method and the training plan, with their source. `auto` examines the
             teacher and picks them; `run.json` then holds what was picked and why.
         inputs: shape and scaling of one input; needed for a plain module, and replaces those of a card.
@@ -74,7 +80,11 @@ def distill(
         budget: wall time (`90s`, `20m`, `1.5h`), CPU time of this process (`15m-cpu`) or images (`50000images`) to which the
             number of rounds is scaled. A run whose time is over ends with its current student.
         compile: mode of torch.compile for the training loop: other rounding, and about a minute before the first round.
-        allow_code: packages whose code may be imported and called to build the teacher.
+        allow_code: packages whose code may be imported and called to build the teacher and the student.
+        student_inputs: channels, height and width to which the student resizes its inputs inside, which are the teacher's;
+            None: it does not.
+        student_weights: file of weights that the student begins with, or `teacher`: wherever names and shapes fit; None:
+            random weights.
 
     Returns:
         The student of the last round, or with `ema_decay` the averaged one, in eval mode.
@@ -99,7 +109,9 @@ def distill(
         runtime = stack.enter_context(Runtime(device, precision, seed, compile).seeded())
         path = stack.enter_context(path_or_temporary(out, "run"))
         check_compiler(runtime)
-        built = student_for(student, card)
+        chosen_student = prepare_student(student, network, out, student_inputs, student_weights, allow_code)
+        chosen_student.tell(quiet)
+        built = chosen_student.network
         module = fastest_layout(built.module.to(runtime.device))
         problem = Problem(Teacher(network.module, card.inputs, runtime), module, card.inputs, card.classes, card.task)
         problem.check(chosen.method if isinstance(chosen, Recipe) else None)
@@ -111,14 +123,15 @@ def distill(
         elif budget:
             chosen = fit_to_budget(chosen, budget, problem, out, quiet)
         stack.enter_context(logits_only(module))
-        folder = stack.enter_context(RunDir(path, _identity(network, built, chosen, runtime)))
+        folder = stack.enter_context(RunDir(path, _identity(network, chosen_student, chosen, runtime)))
         if folder.finished:
             _load_student(module, folder.path / STUDENT)
             if is_main() and not (folder.path / PAGE).exists():  # a kill came before the page
                 write_report(folder.path)
         else:
             ends = (limit.clock, limit.seconds) if limit.seconds else None
-            Run(problem, built.card, chosen, folder, labelled, quiet, tensorboard, budget, ends, reasons).execute()
+            notes = chosen_student.notes
+            Run(problem, built.card, chosen, folder, labelled, quiet, tensorboard, budget, ends, reasons, notes).execute()
     return module.eval()
 
 
@@ -157,14 +170,14 @@ def _load_student(module: nn.Module, file: Path) -> None:
         raise ValueError(f"{file} does not fit the student of this run ({first_line(error)}); name a new folder.") from error
 
 
-def _identity(teacher: Network, student: Network, recipe: Recipe, runtime: Runtime) -> dict[str, Any]:
+def _identity(teacher: Network, student: Student, recipe: Recipe, runtime: Runtime) -> dict[str, Any]:
     """Everything that the student depends on; a folder with another identity is refused."""
     return {
         "teacher": fingerprint(teacher.module),
-        "student": {"architecture": student.card.architecture, "layout": shapes_fingerprint(student.module)},
+        "student": student.identity,
         "inputs": teacher.card.inputs.model_dump(mode="json"),
         **recipe.settings(),
-        "files": {str(path): path_fingerprint(path) for path in recipe.method.files()},
+        "files": {str(path): path_fingerprint(path) for path in recipe.method.files()} | student.files(),
         "seed": runtime.seed,
         "precision": runtime.precision,
         "device": runtime.device.type,

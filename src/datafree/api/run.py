@@ -1,6 +1,6 @@
 """One distillation, from a problem and a recipe to the student's file, its record and its page."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from datafree.reports.pictures import DRAWINGS, Sheet
 
 @dataclass(frozen=True)
 class Run:
-    """One run, from a problem to a student file, its record and its page; the last five fields do not affect the student."""
+    """One run, from a problem to a student file, its record and its page; the last six fields do not affect the student."""
 
     problem: Problem
     card: Card  # the student's
@@ -34,6 +34,7 @@ class Run:
     budget: str | None  # as given by the caller
     limit: tuple[str, float] | None  # a clock and the seconds of it after which the run ends
     reasons: tuple[str, ...]  # of `auto`, for its choice
+    notes: dict[str, str] = field(default_factory=dict)  # further entries of the record
 
     def execute(self) -> None:
         """Train the student, then write its file, the finished record and the page."""
@@ -69,6 +70,7 @@ class Run:
             "budget": self.budget,
             "source": self.recipe.source,
             **({"auto": list(self.reasons)} if self.reasons else {}),
+            **self.notes,
             "task": self.problem.task,
             "versions": record.versions(),
             "machine": teacher.runtime.machine(),

@@ -26,6 +26,7 @@ COMMANDS = {
     "inspect": "Show a network file or a transfer set.",
     "report": "Write the page of a finished run anew.",
     "compare": "Put runs side by side.",
+    "students": "List smaller networks for a teacher, with their sizes.",
     "export-set": "Write a transfer set as an image folder, WebDataset shards or an .npz.",
 }
 # The flags of these depend on the recipe, so they are created when the command is called.
@@ -46,6 +47,7 @@ SMALLER = {
     "inspect": "give a network of smaller --inputs (`datafree pack`), or a set of fewer images",
     "pack": "give smaller --inputs",
     "evaluate": "give fewer images, or a network of smaller --inputs",
+    "students": "give a teacher of smaller --inputs",
     "export-set": "give a set of fewer images",
 }
 

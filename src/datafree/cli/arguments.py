@@ -13,11 +13,11 @@ Packages = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
 EvalData = Annotated[str | None, Parameter(name="--eval")]
 
 
-def shape_of(text: str) -> tuple[int, int, int]:
-    """Channels, height and width in `3x32x32`. Raises `ValueError` for text of another form."""
+def shape_of(text: str, flag: str = "--inputs") -> tuple[int, int, int]:
+    """Channels, height and width in `3x32x32`. Raises `ValueError`, with `flag`, for text of another form."""
     parts = text.lower().split("x")
     if len(parts) != 3 or not all(part.isdigit() for part in parts):
-        raise ValueError(f"--inputs {text!r} is not CHANNELSxHEIGHTxWIDTH; write 1x32x32 or 3x224x224.")
+        raise ValueError(f"{flag} {text!r} is not CHANNELSxHEIGHTxWIDTH; write 1x32x32 or 3x224x224.")
     channels, height, width = map(int, parts)
     return channels, height, width
 

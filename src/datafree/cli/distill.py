@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import datafree
 from datafree.api.distill import AUTO
-from datafree.cli.arguments import EvalData, Packages, flag_value, preset
+from datafree.cli.arguments import EvalData, Packages, flag_value, preset, shape_of
 from datafree.core.distributed import launch_rank
 from datafree.core.runtime import Compile, Precision
-from datafree.core.settings import explain
+from datafree.core.settings import Option, explain
+from datafree.core.spelling import spelled
 from datafree.core.terminal import printable, show
 from datafree.engine.method import Method
 from datafree.engine.plan import Plan
@@ -43,6 +44,14 @@ class Defaults(BaseModel):
         """The student of that run."""
 
         architecture: str | None = None
+        options: dict[str, Option] = Field(default_factory=dict)
+        resized_to: list[int] | None = None
+        weights: str | None = None
+
+        @property
+        def name(self) -> str | None:
+            """The architecture with its options, as --student takes it."""
+            return None if self.architecture is None else spelled(self.architecture, self.options)
 
     student: Student = Student()
     precision: Precision = "auto"
@@ -59,7 +68,9 @@ def _replayed(settings: dict[str, Any]) -> Defaults:
 
 
 def _distill_with(recipe: Recipe, defaults: Defaults, named: bool) -> Callable[..., None]:
-    student_default, default_precision = defaults.student.architecture, defaults.precision
+    student_default, default_precision = defaults.student.name, defaults.precision
+    default_inputs = "x".join(map(str, defaults.student.resized_to)) if defaults.student.resized_to else None
+    default_weights = defaults.student.weights
     default_seed, default_compile = defaults.seed, defaults.compile
 
     def command(
@@ -80,6 +91,8 @@ def _distill_with(recipe: Recipe, defaults: Defaults, named: bool) -> Callable[.
         budget: str | None = None,
         compile: Compile = default_compile,
         allow_code: Packages = (),
+        student_inputs: str | None = default_inputs,
+        student_weights: str | None = default_weights,
     ) -> None:
         """Distil a teacher into a smaller student, without its data; the same command resumes.
 
@@ -87,7 +100,8 @@ def _distill_with(recipe: Recipe, defaults: Defaults, named: bool) -> Callable[.
 
         Args:
             teacher: A network file; make one with datafree pack or datafree teach.
-            student: Architecture of the student: a name of this package (resnet20, ...), or timm:NAME.
+            student: Architecture of the student, a name of this package (resnet20, ...) or timm:NAME, options after commas; or
+                its size, for which one is chosen: 4x, 4x-compute, 5ms, 5ms@8, 2MB (datafree students TEACHER lists them).
             recipe_name: Name of the recipe: a method's settings with their source; left out, or auto: picked for the teacher.
             config: The run.json of an earlier run, whose settings are used.
             out: Folder of the run: log.csv, images, checkpoint, student.safetensors, run.json, report.html.
@@ -101,8 +115,11 @@ def _distill_with(recipe: Recipe, defaults: Defaults, named: bool) -> Callable[.
             tensorboard: Also write TensorBoard event files to the run's folder.
             budget: Wall time (90s, 20m, 1.5h), CPU time (15m-cpu) or images (50000images) to which the run is scaled.
             compile: Mode of torch.compile for the networks; it takes about a minute first, so it pays only on long runs.
-            allow_code: Packages whose code may be imported and called to build the teacher.
+            allow_code: Packages whose code may be imported and called to build the teacher and the student.
+            student_inputs: CHANNELSxHEIGHTxWIDTH to which the student resizes its inputs inside; left out: it does not.
+            student_weights: File of weights that the student begins with, or teacher: wherever names and shapes fit.
         """
+        resized_to = shape_of(student_inputs, "--student-inputs") if student_inputs else None
         if not named and (method or plan):
             raise ValueError("The flags --method and --plan belong to a recipe; name one with --recipe, or give --config.")
         if student is None or (out is None and not dry_run):
@@ -113,7 +130,7 @@ def _distill_with(recipe: Recipe, defaults: Defaults, named: bool) -> Callable[.
         if dry_run:
             datafree.dry_run(
                 teacher, student, changed, eval_data=eval_data, device=device, precision=precision, seed=seed, quiet=True,
-                compile=compile, allow_code=allow_code,
+                compile=compile, allow_code=allow_code, student_inputs=resized_to, student_weights=student_weights,
             )  # fmt: skip
             show("dry run passed: synthesis, student steps, checkpoint, resume, evaluation and student file")
             return
@@ -121,7 +138,8 @@ def _distill_with(recipe: Recipe, defaults: Defaults, named: bool) -> Callable[.
         was_finished = is_finished(out)
         datafree.distill(
             teacher, student, recipe=changed, out=out, eval_data=eval_data, device=device, precision=precision, seed=seed,
-            tensorboard=tensorboard, budget=budget, compile=compile, allow_code=allow_code,
+            tensorboard=tensorboard, budget=budget, compile=compile, allow_code=allow_code, student_inputs=resized_to,
+            student_weights=student_weights,
         )  # fmt: skip
         if launch_rank()[0] == 0:
             first, *more = outcome(out)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from datafree.core.pickles import read_torch
 from datafree.core.runtime import PRECISIONS
-from datafree.core.settings import explain, first_line
+from datafree.core.settings import Option, explain, first_line
 from datafree.core.shortages import is_out_of_memory
 
 FORMAT = 2  # of run.json; format 1 had other names of settings
@@ -104,6 +104,18 @@ def chosen_before(path: Path) -> dict[str, Any] | None:
         known = record["auto"] and record["budget"] and record["identity"]["precision"] in PRECISIONS
         return record if known else None
     except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def taken_before(path: Path, request: str) -> tuple[str, dict[str, Option], str] | None:
+    """Architecture and options of the student that the run in `path` took for the size `request`, and why."""
+    try:
+        record: dict[str, Any] = read_record(path / "run.json")
+        student = record["identity"]["student"]
+        architecture, options = str(student["architecture"]), dict(student.get("options", {}))
+        plain = all(value is None or isinstance(value, bool | int | float | str) for value in options.values())
+        return (architecture, options, str(record["student_choice"])) if plain and student["request"] == request else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -19,9 +19,13 @@ LONGEST = 1.0  # time after which no further pass is measured, seconds
 
 
 def multiply_adds(network: nn.Module, inputs: InputSpec) -> int:
-    """Multiply-adds of matrix products and convolutions for one input: half the operations that FlopCounterMode counts."""
+    """Multiply-adds of matrix products and convolutions for one input: half the operations that FlopCounterMode counts.
+
+    A network on the meta device is counted without memory.
+    """
+    device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
     with evaluating(network), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, *inputs.shape))
+        network(torch.zeros(1, *inputs.shape, device=device))
     return int(counter.get_total_flops()) // 2
 
 
@@ -68,12 +72,12 @@ def seconds_by_precision(teacher: nn.Module, student: nn.Module, x: Tensor) -> d
     return {precision: min(run[precision] for run in runs[1:]) for precision in PRECISIONS}
 
 
-def latency_ms(network: nn.Module, inputs: InputSpec, repeats: int = 20) -> float:
-    """Median time of one input on the CPU, ms, over `repeats` passes, or as many as `LONGEST` takes, after one not counted.
+def latency_ms(network: nn.Module, inputs: InputSpec, repeats: int = 20, batch: int = 1) -> float:
+    """Median time of a batch on the CPU, ms, over `repeats` passes, or as many as `LONGEST` takes, after one not counted.
 
     A first pass that takes longer than that is the only one.
     """
-    x = torch.zeros(1, *inputs.shape)
+    x = torch.zeros(batch, *inputs.shape)
     times: list[float] = []
     with evaluating(network), torch.no_grad():
         began = time.perf_counter()

@@ -3,24 +3,25 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from datafree.core.files import MAX_CARD, metadata_entry, opened_safetensors, replace_atomically
 from datafree.core.settings import Option, Settings, explain
 from datafree.core.shortages import is_out_of_memory
-from datafree.core.spec import InputSpec
+from datafree.core.spec import InputSpec, Side
 from datafree.networks.architectures import ARCHITECTURES
 from datafree.networks.build import build, is_real, outline
 from datafree.networks.estimate import refuse_costly
-from datafree.networks.limits import FOREIGN, SCRATCH, SPARE, reason_of
+from datafree.networks.limits import FOREIGN, MAX_WEIGHTS, SCRATCH, SPARE, reason_of
 from datafree.networks.outputs import TASKS
 from datafree.networks.programs.graph import parse
 from datafree.networks.programs.program import Program
+from datafree.networks.resized import behind_resizing, resized_inputs
 from datafree.networks.validation import Validation
 from datafree.networks.weights import existing_file, parameters
 
@@ -44,10 +45,18 @@ class Card(Settings):
     """Logits [B, classes], one vector an image, or [B, classes, H, W], one a pixel."""
     inputs: InputSpec
     """Shape and scaling of one input."""
+    resized_to: tuple[Side, Side, Side] | None = None
+    """Channels, height and width to which the network resizes its inputs itself; None: it does not."""
     history: tuple[dict[str, Option], ...] = Field((), max_length=100)
     """Events that produced the weights, oldest first."""
     validation: Validation | None = None
     """What the network did on real labelled data, where that is known."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The fields, without those that most networks do not use, so that earlier versions read their files."""
+        unused = {name for name in ("resized_to", "validation") if getattr(self, name) is None}
+        return {name: value for name, value in handler(self).items() if name not in unused}
 
     def check(self, logits: Tensor) -> None:
         """Raise `ValueError` unless `logits` [B, classes, ...] are of this number of classes and this task."""
@@ -157,14 +166,13 @@ def from_card(card: Card, state: dict[str, Tensor], path: str | Path, allow_code
     """
     # First without memory: a card may ask for terabytes, and weights that do not fit are found before any is used.
     weights = sum(value.untyped_storage().nbytes() for value in state.values())
-    what = (card.architecture, card.inputs, card.classes, card.options, allow_code)
     most = 2 * sum(value.numel() for value in state.values()) + SPARE
-    module = outline(*what, scratch=max(SCRATCH, weights), most=most)
+    module = outlined(card, allow_code, scratch=max(SCRATCH, weights), most=most)
     _refuse_misfit(module, state, card.architecture, path)
     if card.architecture in ARCHITECTURES:
         module = module.to_empty(device="cpu")
     elif not is_real(module):
-        module = build(*what)  # others' networks also hold tensors that are not in the file
+        module = built(card, allow_code)  # others' networks also hold tensors that are not in the file
     counters = {name: torch.zeros_like(value) for name, value in module.state_dict().items() if name.endswith(_UNUSED)}
     try:
         module.load_state_dict(counters | state)
@@ -173,6 +181,19 @@ def from_card(card: Card, state: dict[str, Tensor], path: str | Path, allow_code
             raise
         raise ValueError(f"{card.architecture} does not take the weights in {path}: {reason_of(error)}.") from error
     return Network(module.eval(), card)
+
+
+def built(card: Card, allow_code: Collection[str] = ()) -> nn.Module:
+    """The network that `card` describes, with random weights. Raises `ValueError` as `build` does."""
+    inputs = resized_inputs(card.inputs, card.resized_to)
+    return behind_resizing(build(card.architecture, inputs, card.classes, card.options, allow_code), card.resized_to)
+
+
+def outlined(card: Card, allow_code: Collection[str] = (), scratch: int = SCRATCH, most: int = MAX_WEIGHTS) -> nn.Module:
+    """The network that `card` describes on the meta device; see `outline` for the limits, and for what it raises."""
+    inputs = resized_inputs(card.inputs, card.resized_to)
+    inside = outline(card.architecture, inputs, card.classes, card.options, allow_code, scratch, most)
+    return behind_resizing(inside, card.resized_to)
 
 
 def _refuse_misfit(module: nn.Module, state: dict[str, Tensor], architecture: str, path: str | Path) -> None:

@@ -5,11 +5,13 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from datafree.core.spec import InputSpec
-from datafree.networks.build import build
+from datafree.core.settings import Option
+from datafree.core.spec import InputSpec, Shape
+from datafree.core.spelling import parse_spelling
 from datafree.networks.estimate import refuse_costly
-from datafree.networks.network import PROGRAM, Card, Network
+from datafree.networks.network import PROGRAM, Card, Network, built
 from datafree.networks.outputs import TASKS, probe, refuse_broken
+from datafree.networks.resized import behind_resizing, resized_inputs
 from datafree.networks.weights import refuse_non_finite
 from datafree.networks.whole import load
 
@@ -46,21 +48,47 @@ def _checked(role: str, module: nn.Module, inputs: InputSpec) -> Tensor:
     return logits
 
 
-def student_for(student: nn.Module | Network | str, teacher: Card) -> Network:
-    """A student with the inputs, classes and task of the card `teacher`, from an architecture's name or a module.
+def student_for(
+    student: nn.Module | Network | str, teacher: Card, resized_to: Shape | None = None, allow_code: Collection[str] = ()
+) -> Network:
+    """A student with the inputs, classes and task of the card `teacher`.
 
-    A module is trained in place. Raises `ValueError` for a name that is unknown or does not fit the inputs.
+    Args:
+        student: an architecture with its options (`cifar-resnet,depth=26,width=12`), or a module, which is trained in place.
+        teacher: the teacher's card.
+        resized_to: shape to which the student resizes its inputs inside; None: it does not.
+        allow_code: packages whose code may be imported and called to build the student.
+
+    Returns:
+        The student with its card.
+
+    Raises:
+        ValueError: the name is unknown, or does not fit the options or the inputs.
     """
+    resized_inputs(teacher.inputs, resized_to)  # which refuses a shape that does not fit
+    module: nn.Module | None = None
+    options: dict[str, Option] = {}
     if isinstance(student, str):
-        module, architecture, options = build(student, teacher.inputs, teacher.classes), student, {}
+        architecture, options = parse_spelling(student)
     elif isinstance(student, Network) and student.card.architecture == PROGRAM:
         raise ValueError("A program cannot be trained, so it is no student; name an architecture, as resnet20.")
     elif isinstance(student, Network):
         module, architecture, options = student.module, student.card.architecture, student.card.options
     else:
-        module, architecture, options = student, _class_path(student), {}
-    card = Card(architecture=architecture, options=options, classes=teacher.classes, task=teacher.task, inputs=teacher.inputs)
-    return Network(module, card)
+        module, architecture = student, _class_path(student)
+    if isinstance(student, Network) and student.card.resized_to:
+        resized_to = student.card.resized_to
+    elif module is not None:
+        module = behind_resizing(module, resized_to)
+    card = Card(
+        architecture=architecture,
+        options=options,
+        classes=teacher.classes,
+        task=teacher.task,
+        inputs=teacher.inputs,
+        resized_to=resized_to,
+    )
+    return Network(built(card, allow_code) if module is None else module, card)
 
 
 def _class_path(module: nn.Module) -> str:

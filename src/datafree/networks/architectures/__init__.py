@@ -7,5 +7,6 @@ from torch import nn
 from datafree.core.spec import Shape
 from datafree.networks.architectures.classifiers import CLASSIFIERS
 from datafree.networks.architectures.segmenters import SEGMENTERS
+from datafree.networks.architectures.sized import SIZED
 
-ARCHITECTURES: dict[str, Callable[[Shape, int], nn.Module]] = {**CLASSIFIERS, **SEGMENTERS}
+ARCHITECTURES: dict[str, Callable[[Shape, int], nn.Module]] = {**CLASSIFIERS, **SEGMENTERS, **SIZED}

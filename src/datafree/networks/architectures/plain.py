@@ -38,19 +38,19 @@ class LeNet5(nn.Module):
 class AlexNet(nn.Module):
     """AlexNet for CIFAR, as ZSKD and STTSS use it: five convolutions and two hidden linear layers.
 
-    The widths 48, 128, 192, 192, 128 and 512, 256 are those of the papers, divided by `halved`. Kernels are 5, 5, 3, 3, 3, with
-    a 3x3 max pool of stride 2 after the first, second and last; pooling and ReLUs are our choice. Raises `ValueError` for
-    sides under 16 pixels.
+    The widths 48, 128, 192, 192, 128 and 512, 256 are those of the papers, divided by `halved` and rounded.
+    Kernels are 5, 5, 3, 3, 3, with a 3x3 max pool of stride 2 after the first, second and last; pooling and ReLUs are our
+    choice. Raises `ValueError` for sides under 16 pixels.
     """
 
-    def __init__(self, shape: Shape, classes: int, halved: int = 1):
+    def __init__(self, shape: Shape, classes: int, halved: float = 1):
         super().__init__()
         if min(shape[1:]) < 16:
             raise ValueError(
                 f"AlexNet halves three times, so inputs need at least 16 pixels a side, not {min(shape[1:])}; "
                 "pass larger --inputs."
             )
-        c1, c2, c3, c4, c5, f1, f2 = (width // halved for width in (48, 128, 192, 192, 128, 512, 256))
+        c1, c2, c3, c4, c5, f1, f2 = (max(1, round(width / halved)) for width in (48, 128, 192, 192, 128, 512, 256))
         self.features = nn.Sequential(
             *(nn.Conv2d(shape[0], c1, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)),
             *(nn.Conv2d(c1, c2, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)),

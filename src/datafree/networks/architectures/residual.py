@@ -78,17 +78,17 @@ class CifarResNet(nn.Module):
 
 
 class ResNet(nn.Module):
-    """ResNet-18/34 with the CIFAR stem: one 3x3 convolution, no pooling; widths 64/128/256/512."""
+    """ResNet-18/34 with the CIFAR stem: one 3x3 convolution, no pooling; widths are 1, 2, 4 and 8 `width`."""
 
-    def __init__(self, shape: Shape, classes: int, blocks: tuple[int, int, int, int]):
+    def __init__(self, shape: Shape, classes: int, blocks: tuple[int, ...], width: int = 64):
         super().__init__()
-        self.conv1 = nn.Conv2d(shape[0], 64, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = _stage(blocks[0], 64, 64, 1, projected=True)
-        self.layer2 = _stage(blocks[1], 64, 128, 2, projected=True)
-        self.layer3 = _stage(blocks[2], 128, 256, 2, projected=True)
-        self.layer4 = _stage(blocks[3], 256, 512, 2, projected=True)
-        self.fc = nn.Linear(512, classes)
+        self.conv1 = nn.Conv2d(shape[0], width, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = _stage(blocks[0], width, width, 1, projected=True)
+        self.layer2 = _stage(blocks[1], width, 2 * width, 2, projected=True)
+        self.layer3 = _stage(blocks[2], 2 * width, 4 * width, 2, projected=True)
+        self.layer4 = _stage(blocks[3], 4 * width, 8 * width, 2, projected=True)
+        self.fc = nn.Linear(8 * width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.layer2(self.layer1(F.relu(self.bn1(self.conv1(x)))))
@@ -115,10 +115,10 @@ class PreActivationBlock(nn.Module):
 class WideResNet(nn.Module):
     """WRN-depth-width (arXiv 1605.07146): three stages of (depth - 4) / 6 blocks, widths 16k/32k/64k, no dropout."""
 
-    def __init__(self, shape: Shape, classes: int, depth: int, width: int):
+    def __init__(self, shape: Shape, classes: int, depth: int, width: float):
         super().__init__()
         blocks = (depth - 4) // 6
-        widths = [16, 16 * width, 32 * width, 64 * width]
+        widths = [16, *(max(1, int(16 * width * double)) for double in (1, 2, 4))]
         self.conv1 = nn.Conv2d(shape[0], 16, 3, padding=1, bias=False)
         self.stages = nn.ModuleList(
             nn.Sequential(*(PreActivationBlock(a if i == 0 else b, b, s if i == 0 else 1) for i in range(blocks)))

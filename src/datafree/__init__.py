@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from datafree.api.distill import distill
     from datafree.api.dry_run import dry_run
     from datafree.api.evaluate import evaluate
-    from datafree.api.export import export_set
+    from datafree.api.export import export
+    from datafree.api.export_set import export_set
     from datafree.api.inspect import inspect
     from datafree.api.pack import pack
     from datafree.api.report import compare, report
@@ -75,7 +76,8 @@ _MODULES = {
     "distill": "api.distill",
     "dry_run": "api.dry_run",
     "evaluate": "api.evaluate",
-    "export_set": "api.export",
+    "export": "api.export",
+    "export_set": "api.export_set",
     "inspect": "api.inspect",
     "load": "networks.whole",
     "pack": "api.pack",
@@ -117,6 +119,7 @@ __all__ = [
     "distill",
     "dry_run",
     "evaluate",
+    "export",
     "export_set",
     "inspect",
     "load",

@@ -16,7 +16,8 @@ BELOW = {
     "methods": "core data networks engine",
     "recipes": "core data networks engine methods",
     "reports": "core data networks engine",
-    "api": "core data networks engine methods recipes reports",
+    "deploy": "core data networks engine methods",
+    "api": "core data networks engine methods recipes reports deploy",
     "cli": "core engine recipes reports api",
 }
 MODULES = {

@@ -27,6 +27,7 @@ COMMANDS = {
     "report": "Write the page of a finished run anew.",
     "compare": "Put runs side by side.",
     "students": "List smaller networks for a teacher, with their sizes.",
+    "export": "Write a network as ONNX, pt2 or for ExecuTorch, also in int8.",
     "export-set": "Write a transfer set as an image folder, WebDataset shards or an .npz.",
 }
 # The flags of these depend on the recipe, so they are created when the command is called.
@@ -48,6 +49,7 @@ SMALLER = {
     "pack": "give smaller --inputs",
     "evaluate": "give fewer images, or a network of smaller --inputs",
     "students": "give a teacher of smaller --inputs",
+    "export": "give fewer calibration images, or a network of smaller --inputs",
     "export-set": "give a set of fewer images",
 }
 

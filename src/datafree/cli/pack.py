@@ -21,11 +21,12 @@ def pack(
     classes: int | None = None,
     options: str = "{}",
     allow_code: Packages = (),
+    which: str | None = None,
 ) -> None:
     """Make a network file of weights, an architecture and an input description.
 
     Args:
-        weights: A .safetensors file, or a .pt/.pth/.th state dict (also nested under state_dict or model).
+        weights: A .safetensors file, or one of torch.save with a state dict anywhere in it (docs/checkpoints.md).
         arch: A name of this package (resnet20, ...), timm:NAME, or package.module:factory.
         out: The network file to write.
         inputs: CHANNELSxHEIGHTxWIDTH of one input; may be left out for timm's networks.
@@ -34,15 +35,33 @@ def pack(
         classes: Number of classes; may be left out for timm's networks.
         options: Keyword arguments of the factory, as JSON.
         allow_code: Packages whose code may be imported and called to build the network.
+        which: ema or model: averaged or ordinary weights, where the file has both; or the place of one of several in it.
+            Default: the averaged ones, if there are any.
     """
     spec = None
     if inputs:
         spec = InputSpec(shape=shape_of(inputs), mean=mean or (0.0,), std=std or (1.0,))
     elif mean or std:
         raise ValueError("--mean or --std is given without the shape of inputs; pass --inputs CHANNELSxHEIGHTxWIDTH too.")
-    packed = datafree.pack(weights, arch, spec, classes, options_of(options), allow_code)
+    packed = datafree.pack(weights, arch, spec, classes, options_of(options), allow_code, which)
     packed.save(out)
     show(f"{out}: {arch}, {packed.parameters:,} weights, inputs {packed.card.inputs}, {packed.card.classes} classes")
+    if taken := _taken(packed.card.history[-1]):
+        show(f"of {weights}: {taken}")
+
+
+def _taken(event: dict[str, Option]) -> str:
+    """What was taken of the file of weights, and what was not; empty if it is a plain state dict."""
+    words = {
+        "taken": "the weights under {}",
+        "weights": "which are the {} ones",
+        "beside": "others lie under {} (--which takes them)",
+        "dropped": "{} dropped from the names",
+        "added": "{} put before the names",
+        "left": "left out: {}",
+        "unread": "not read, since they are code: {}",
+    }
+    return "; ".join(text.format(event[name]) for name, text in words.items() if name in event)
 
 
 def options_of(text: str) -> dict[str, Option]:

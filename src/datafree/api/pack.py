@@ -8,10 +8,11 @@ from torch import Tensor
 from datafree.core.settings import Option
 from datafree.core.spec import InputSpec
 from datafree.networks.build import timm_description
-from datafree.networks.checkpoints import State, fit
+from datafree.networks.checkpoints import fit
 from datafree.networks.estimate import refuse_costly
 from datafree.networks.network import Card, Network, from_card, refuse_misfit
 from datafree.networks.outputs import TASKS, probe, refuse_broken
+from datafree.networks.prefixes import State
 from datafree.networks.weights import plain, read_checkpoint, refuse_non_finite
 
 _SHOWN = 3  # names in a list
@@ -45,8 +46,9 @@ def pack(
 
     Raises:
         ValueError: the file is of another type, holds no state dict or needs code to be read, has no weights that are
-            `which`, or several that fit; the network cannot be built, its keys do not fit the weights, a description is missing, a weight or an answer is not finite, a pass is beyond the limits of
-            `networks/estimate.py`, or the network returns another number of classes.
+            `which`, or several that fit; the network cannot be built, its keys do not fit the weights, a description is
+            missing, a weight or an answer is not finite, a pass is beyond the limits of `networks/estimate.py`, or the network
+            returns another number of classes.
     """
     checkpoint = read_checkpoint(weights)
     if architecture.startswith("timm:") and (inputs is None or classes is None):
@@ -91,8 +93,8 @@ def _report(state: State, foreign: tuple[str, ...]) -> dict[str, Option]:
     """Entries of the card's history: what of the file was taken, and what was not; nothing for a plain state dict."""
     entries = {
         "taken": state.place,
-        "weights": ("averaged" if state.averaged else "ordinary") if state.averaged or state.beside else "",
-        "beside": _listed(state.beside),
+        "weights": "averaged" if state.averaged else "ordinary" if any(each.averaged for each in state.beside) else "",
+        "beside": _listed(tuple(each.label for each in state.beside)),
         "dropped": state.dropped,
         "added": state.added,
         "left": _listed(state.left),

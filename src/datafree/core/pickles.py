@@ -11,13 +11,14 @@ from typing import Any
 import torch
 
 from datafree.core.pickle_walk import Quantised, Walked, walk
-from datafree.core.stand_ins import StandIn, is_foreign, is_of_python, stand_in
+from datafree.core.stand_ins import StandIn, is_foreign, is_of_others, is_of_python, stand_in
 
 __all__ = ["Found", "Protocol", "Quantised", "StandIn", "read_foreign", "read_torch", "root_class"]
 
 _LEGACY = 5  # pickles at the start of a file of the form before torch 1.6, of which torch may run each
 _MOST_PICKLED = 2**28  # bytes of the pickle in an archive, which has no numbers of tensors in it
 _MOST_FOREIGN = 2**8  # names of classes of others in a file; torch's reader looks at all for each that it meets
+_DUMPED = "torch.storage._load_from_bytes"  # by which a pickle that torch.save did not write makes its tensors
 _TORCH_PROTOCOL = 2  # of pickles that torch's reader takes
 
 
@@ -27,7 +28,10 @@ class Protocol(ValueError):
 
 @dataclass(frozen=True)
 class Found:
-    """What a file of `torch.save` holds, and the names of others that were not run, for which it has stand-ins."""
+    """What a file of `torch.save` holds, with stand-ins for objects of others, and the names of their classes.
+
+    Classes of Python, numpy and torch are not among them.
+    """
 
     value: Any
     foreign: tuple[str, ...]
@@ -53,6 +57,8 @@ def read_foreign(path: Path) -> Found:
     name of Python or torch that is no such value, and `Protocol` for a pickle that torch's reader does not take.
     """
     pickles = _walked(path)
+    if any(_DUMPED in walked.calls for walked in pickles):
+        raise pickle.UnpicklingError("it was written by pickle.dump, not by torch.save")
     names = {name for walked in pickles for name in walked.names if is_foreign(name)}
     for walked in pickles:
         if called := next((name for name in walked.calls if name not in names), None):
@@ -64,15 +70,19 @@ def read_foreign(path: Path) -> Found:
     if len(names) > _MOST_FOREIGN:
         raise pickle.UnpicklingError(f"it contains {len(names):,} classes of others, {min(names)} first")
     filled = {name: kind for walked in pickles for name, kind in walked.filled.items()}
-    return Found(_load(path, {name: stand_in(name, filled.get(name)) for name in names}), tuple(sorted(names)))
+    return Found(
+        _load(path, {name: stand_in(name, filled.get(name)) for name in names}),
+        tuple(sorted(name for name in names if is_of_others(name))),
+    )
 
 
 def root_class(path: Path) -> str | None:
-    """The class of the object that the pickle in `path` makes, as `shop.Net`, or None if it makes a value, or is spoilt."""
+    """The class of others of the object that the file is, as `shop.Net`; None if it is a value, or spoilt."""
     try:
-        return next((walked.root for walked in _walked(path)[:1]), None)
+        root = _walked(path)[0].root
     except Exception:  # noqa: BLE001 - foreign bytes make the walk stumble in any way
         return None
+    return root if root and is_foreign(root) else None
 
 
 def _load(path: Path, names: Mapping[str, type]) -> Any:

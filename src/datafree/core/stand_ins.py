@@ -57,6 +57,11 @@ def is_of_python(name: str) -> bool:
     return name.partition(".")[0] in _PYTHON
 
 
+def is_of_others(name: str) -> bool:
+    """Whether `name` belongs to none of Python, numpy and torch."""
+    return not is_of_python(name) and name.partition(".")[0] not in ("numpy", "torch")
+
+
 class StandIn:
     """An object of a class of others: it takes what it is given, and keeps nothing."""
 

@@ -15,8 +15,10 @@ from datafree.core.files import opened_safetensors
 from datafree.core.filetypes import DESCRIPTIONS, file_type
 from datafree.core.pickles import Found, Protocol, Quantised, StandIn, read_foreign, root_class
 from datafree.core.settings import first_line
-from datafree.networks.checkpoints import State, is_plain, states_in
+from datafree.networks.checkpoints import dicts_in, is_plain, states_in
+from datafree.networks.prefixes import State
 
+_VALUES = ("argparse.", "builtins.", "datetime.", "numpy.", "pathlib.", "types.")  # whose objects are no networks
 _SAVE = "torch.save(model.state_dict(), 'weights.pt')"
 
 
@@ -60,11 +62,11 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         with opened_safetensors(path) as (_, read):
             return Checkpoint([State("", read())])
     found = _unpickled(path)
-    states = states_in(found.value)
-    if any("_packed_params" in str(name) for state in states for name in state.tensors):
+    if any("_packed_params" in str(name) for _, each in dicts_in(found.value) for name in each):
         raise _quantised(path)
+    states = states_in(found.value)
     if not states:
-        raise ValueError(f"{path} holds no state dict, but {_described(found.value)}; save one with {_SAVE}.")
+        raise ValueError(f"{path} holds no state dict, but {_described(found.value)}; save one, {_SAVE}.")
     return Checkpoint(states, found.foreign)
 
 
@@ -111,14 +113,20 @@ def _whole(path: Path, name: str) -> ValueError:
 
 def _described(value: Any) -> str:
     """What lies in a checkpoint without a state dict, for the sentence that refuses it."""
-    if isinstance(value, dict):
-        inside = [(str(name), each) for name, each in value.items()]
-        whole = next(
-            (f"under {name!r} an object of class {each.name}" for name, each in inside if isinstance(each, StandIn)), ""
-        )
-        names = ", ".join(repr(name[:60]) for name, _ in inside[:4]) or "nothing"
-        return f"a dict of {names}" + (f", with {whole}" if whole else "")
-    return "one tensor without a name" if isinstance(value, Tensor) else f"a value of type {type(value).__name__}"
+    if isinstance(value, Tensor):
+        return "one tensor without a name"
+    if isinstance(value, list | tuple):
+        return "a list of tensors without names" if any(isinstance(each, Tensor) for each in value) else "a list"
+    if not isinstance(value, dict):
+        return f"a value of type {type(value).__name__}"
+    names = ", ".join(repr(str(name)[:60]) for name in list(value)[:4]) or "nothing"
+    objects = (
+        f", and an object of class {each.name} under {str(name)[:60]!r}"
+        for name, each in value.items()
+        if isinstance(each, StandIn) and not each.name.startswith(_VALUES)
+    )
+    arrays = any(isinstance(each, StandIn) and each.name.endswith("._reconstruct") for each in value.values())
+    return f"a dict of {names}" + (" as numpy arrays; make each a tensor by torch.from_numpy" if arrays else next(objects, ""))
 
 
 def _quantised(path: Path) -> ValueError:

@@ -15,7 +15,7 @@ from datafree.networks.outputs import TASKS, probe, refuse_broken
 from datafree.networks.prefixes import State
 from datafree.networks.weights import plain, read_checkpoint, refuse_non_finite
 
-_SHOWN = 3  # names in a list
+_SHOWN, _LONGEST = 3, 1000  # names in a list, and characters of an entry of the history
 
 
 def pack(
@@ -100,7 +100,7 @@ def _report(state: State, foreign: tuple[str, ...]) -> dict[str, Option]:
         "left": _listed(state.left),
         "unread": _listed(foreign),
     }
-    return {name: text for name, text in entries.items() if text}
+    return {name: text[:_LONGEST] for name, text in entries.items() if text}
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -47,21 +47,23 @@ def pack(
     packed.save(out)
     show(f"{out}: {arch}, {packed.parameters:,} weights, inputs {packed.card.inputs}, {packed.card.classes} classes")
     if taken := _taken(packed.card.history[-1]):
-        show(f"of {weights}: {taken}")
+        show(f"{weights}: {taken}")
 
 
 def _taken(event: dict[str, Option]) -> str:
     """What was taken of the file of weights, and what was not; empty if it is a plain state dict."""
+    kind, place = (event.get(name) for name in ("weights", "taken"))
+    first = f"took the {kind} weights" if kind else "took the weights" if place else ""
+    parts = [f"{first} under {place}" if place else first]
     words = {
-        "taken": "the weights under {}",
-        "weights": "which are the {} ones",
-        "beside": "others lie under {} (--which takes them)",
-        "dropped": "{} dropped from the names",
-        "added": "{} put before the names",
-        "left": "left out: {}",
-        "unread": "not read, since they are code: {}",
+        "beside": "others that fit lie under {} (--which takes them)",
+        "dropped": "dropped {} from the names",
+        "added": "put {} before the names",
+        "left": "left out {}",
+        "unread": "left objects unread of {}",
     }
-    return "; ".join(text.format(event[name]) for name, text in words.items() if name in event)
+    parts += [text.format(event[name]) for name, text in words.items() if name in event]
+    return "; ".join(filter(None, parts))
 
 
 def options_of(text: str) -> dict[str, Option]:

@@ -74,6 +74,9 @@ class StandIn:
     def __setstate__(self, _: object) -> None:
         pass
 
+    def __repr__(self) -> str:
+        return f"a {self.name}"
+
 
 class _Dict:
     """Makes a plain dict in place of a class that is filled like one."""

@@ -1,9 +1,11 @@
 """Spoilt state dicts and transfer sets, each with the line to run on it."""
 
+import argparse
 import json
 import pickle
 import warnings
 import zipfile
+from collections import defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -75,6 +77,92 @@ def state_values(random: Random) -> tuple[str, str]:
     path = Path(f"foreign{random.choice(('.pt', '.pth', '.th'))}")
     torch.save(whole, path)
     return f"{first} is {name}, {way}", PACK.format(path)
+
+
+class Others:
+    """An object of a class that is not torch's, with whatever state."""
+
+    def __init__(self, inside: Any):
+        self.inside = inside
+
+
+ENDLESS = torch.zeros(1).expand(10**12)
+PREFIXES = ("module.", "model.", "_orig_mod.", "a.b.c.", FORGED, "." * 40)
+PLACES: dict[str, Callable[[dict[str, Tensor]], Any]] = {
+    "a circle": lambda state: circle(state),
+    "deep": lambda state: deep(state, 200),
+    "less deep": lambda state: deep(state, 3),
+    "many dicts": lambda state: {str(i): {str(j): {"x": state} for j in range(100)} for i in range(200)},
+    "many copies": lambda state: {f"fold{i}": {name: value + i for name, value in state.items()} for i in range(30)},
+    "many names": lambda state: {f"{i}.{name}": value for i in range(1000) for name, value in state.items()},
+    "dotted names": lambda state: {"a." * 5000 + name: value for name, value in state.items()},
+    "long names": lambda state: {name + "x" * 10**6: value for name, value in state.items()},
+    "averaged, endless": lambda state: {"model": state, "ema": dict.fromkeys(state, ENDLESS)},
+    "averaged, complex": lambda state: {"model": state, "ema": {name: value.to(torch.cfloat) for name, value in state.items()}},
+    "averaged, sparse": lambda state: {"model": state, "ema": {name: value.to_sparse() for name, value in state.items()}},
+    "counters, endless": lambda state: state | {name: ENDLESS for name in state if name.endswith("tracked")},
+    "others": lambda state: {"model": state, "args": Others(ENDLESS), "x": [Others(None), argparse.Namespace(x=Others(state))]},
+    "others as keys": lambda state: {Others(1): state, Others(2): 3, "model": state},
+    "others as tensors": lambda state: {name: Others(value) for name, value in state.items()},
+    "others filled": lambda state: {"model": state, "counts": defaultdict(list, {"x": [Others(2)]}), "last": deque([1])},
+}  # of a state dict in a checkpoint
+
+
+def circle(state: dict[str, Tensor]) -> dict[str, Any]:
+    whole: dict[str, Any] = {"state_dict": state}
+    whole["circle"] = whole
+    return whole
+
+
+def deep(state: Any, levels: int) -> Any:
+    for _ in range(levels):
+        state = {"model": state, "ema": state}
+    return state
+
+
+def checkpoints(random: Random) -> tuple[str, str]:
+    """State dicts as people save them, with odd names, odd places and objects of others."""
+    state = dict(torch.load(WEIGHTS, weights_only=True))
+    if random.random() < 0.5:
+        prefixes = random.choices(PREFIXES, k=random.choice((1, 1, 3)))
+        state = {random.choice(prefixes) + name: value for name, value in state.items()}
+    way = random.choice(list(PLACES))
+    torch.save(PLACES[way](state), "foreign.ckpt")
+    which = random.choice(("", "", " --which ema", " --which model", " --which x/y"))
+    if random.random() < 0.3:
+        put(Path("foreign.ckpt"), raw(random, Path("foreign.ckpt").read_bytes()))
+    return way + which, PACK.format("foreign.ckpt") + which
+
+
+STARTS = (
+    b"PK\x03\x04",
+    b"\x08\x08\x12",
+    b"\x89HDF\r\n\x1a\n",
+    b"GGUF",
+    b"{",
+    b"\0\1\0\0\0\0\0\0{",
+    b"<html",
+    b"version https://git-lfs",
+)
+
+
+def other_files(random: Random) -> tuple[str, str]:
+    """Files and archives of other programs, and what begins like one."""
+    way = random.choice(("start", "archive", "archive", "folder"))
+    path = Path(f"foreign{random.choice(('.pt', '.onnx', '.pt2', '.safetensors', '.pb', ''))}")
+    if way == "start":
+        put(path, random.choice(STARTS) + random.randbytes(random.choice((0, 9, 600))))
+    elif way == "folder":
+        path.mkdir()
+    else:
+        names = ("constants.pkl", "data.pkl", "archive_format", "model.weights.h5", "x.npy", "../x", "x/", "a" * 60_000)
+        with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as packed:
+            warnings.simplefilter("ignore")  # of a name that is there twice
+            for _ in range(random.choice((0, 1, 2, 3000))):
+                packed.writestr(random.choice(names), random.randbytes(9))
+        if random.random() < 0.5:
+            put(path, raw(random, path.read_bytes()))
+    return way, PACK.format(path)
 
 
 def state_pickles(random: Random) -> tuple[str, str]:
@@ -182,6 +270,8 @@ WEIGHTS_AND_SETS = {
     "state dict values": state_values,
     "state dict pickles": state_pickles,
     "state dict bytes": state_bytes,
+    "state dict checkpoints": checkpoints,
+    "state dict other files": other_files,
     "state dict bombs": zip_bombs,
     "set cards": set_card,
     "set tensors": set_tensors,

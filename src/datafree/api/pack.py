@@ -3,15 +3,21 @@
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from torch import Tensor
+
 from datafree.core.settings import Option
 from datafree.core.spec import InputSpec
 from datafree.networks.build import timm_description
+from datafree.networks.checkpoints import fit
 from datafree.networks.estimate import refuse_costly
-from datafree.networks.network import Card, Network, from_card
+from datafree.networks.network import Card, Network, from_card, refuse_misfit
 from datafree.networks.outputs import TASKS, probe, refuse_broken
+from datafree.networks.prefixes import State
 from datafree.networks.programs.files import kind_of
-from datafree.networks.weights import existing_file, read_weights, refuse_non_finite
+from datafree.networks.weights import plain, read_checkpoint, refuse_non_finite
 from datafree.networks.whole import load_whole
+
+_SHOWN, _LONGEST = 3, 1000  # names in a list, and characters of an entry of the history
 
 
 def pack(
@@ -21,6 +27,7 @@ def pack(
     classes: int | None = None,
     options: Mapping[str, Option] | None = None,
     allow_code: Collection[str] = (),
+    which: str | None = None,
     *,
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
@@ -28,32 +35,35 @@ def pack(
     """Make a `Network` from weights on disk, an architecture and an input description, or from a whole network without code.
 
     Args:
-        weights: a safetensors file, or a `.pt`, `.pth` or `.th` state dict, also nested under `state_dict` or `model`; or a
-            program that `torch.export.save` wrote.
+        weights: a safetensors file, or one of `torch.save` that holds a state dict anywhere in it, whatever stands before all
+            its names (docs/checkpoints.md); or a program that `torch.export.save` wrote.
         architecture: a name from `ARCHITECTURES` (`resnet20`), `timm:NAME`, or `package.module:factory`; None for a program.
         inputs: shape and scaling of one input; None: that of timm's `pretrained_cfg`, or the shape that the program says.
         classes: number of classes; None: that of timm's `pretrained_cfg`, or of the program.
         options: keyword arguments of the factory.
         allow_code: packages whose code may be imported and called to build the network; this package and timm need not be
             named.
+        which: `ema` or `model`: the averaged or the ordinary weights of a checkpoint that has both, or the place of one of
+            several in it, as `student` or `state_dict/model`; None: the averaged ones, if there are any.
         mean: of each channel of pixels in [0, 1], for the shape that a program says, where `inputs` is None.
         std: the standard deviation, likewise.
 
     Returns:
-        The network, in eval mode, ready to save.
+        The network, in eval mode, ready to save. The last entry of its card's history says what was taken of the file.
 
     Raises:
-        ValueError: the file holds no state dict or needs code to be read, the network cannot be built, its keys do not fit the
-            weights, a description is missing, a weight or an answer is not finite, a pass is beyond the limits of
-            `networks/estimate.py`, or the network returns another number of classes.
+        ValueError: the file is of another type, holds no state dict or needs code to be read, has no weights that are
+            `which`, or several that fit; the network cannot be built, its keys do not fit the weights, a description is
+            missing, a weight or an answer is not finite, a pass is beyond the limits of `networks/estimate.py`, or the network
+            returns another number of classes.
     """
-    if kind := kind_of(existing_file(weights)):
+    if Path(weights).is_file() and (kind := kind_of(Path(weights))):
         return _whole(weights, kind, architecture, inputs, classes, allow_code, mean, std)
     if architecture is None:
         raise ValueError(f"{weights} holds weights and no architecture; name it with --arch: resnet20, timm:NAME, ...")
     if inputs is None and (mean or std):
         raise ValueError("--mean or --std is given without the shape of inputs; pass --inputs CHANNELSxHEIGHTxWIDTH too.")
-    state = read_weights(weights)
+    checkpoint = read_checkpoint(weights)
     if architecture.startswith("timm:") and (inputs is None or classes is None):
         timm_inputs, timm_classes = timm_description(architecture.removeprefix("timm:"))
         inputs, classes = inputs or timm_inputs, classes or timm_classes
@@ -65,14 +75,22 @@ def pack(
         options=dict(options or {}),
         classes=classes,
         inputs=inputs,
-        history=({"event": "packed", "from": Path(weights).name},),
     )
-    packed = from_card(card, state, weights, allow_code)
+    taken: list[State] = []
+
+    def choose(expected: dict[str, Tensor]) -> dict[str, Tensor]:
+        taken.append(fit(checkpoint.states, expected, which, str(weights)))
+        state = plain(taken[0].tensors, weights)
+        refuse_misfit(expected, state, architecture, f"{weights}{_place(taken[0])}")
+        return state
+
+    packed = from_card(card, checkpoint.largest, weights, allow_code, choose)
     refuse_non_finite(packed.module, str(weights))
     refuse_costly("network", packed.module, inputs)
     logits = probe("network", packed.module, inputs)
     refuse_broken("network", packed.module, inputs, logits)
-    card = card.model_copy(update={"task": TASKS[logits.dim()]})
+    event = {"event": "packed", "from": Path(weights).name, **_report(taken[0], checkpoint.foreign)}
+    card = card.model_copy(update={"task": TASKS[logits.dim()], "history": (event,)})
     card.check(logits)
     return Network(packed.module, card)
 
@@ -98,3 +116,29 @@ def _whole(
         raise ValueError(f"{file} returns {packed.card.classes} classes, not {classes}; leave --classes out.")
     history = ({"event": "packed", "from": Path(file).name, "kind": kind},)
     return Network(packed.module, packed.card.model_copy(update={"history": history}), packed.notes)
+
+
+def _place(state: State) -> str:
+    """Where the weights lie in their file, and what was cut from their names; empty for a plain state dict."""
+    parts = [f"under {state.place!r}"] if state.place else []
+    parts += [f"without {state.dropped!r}"] if state.dropped else []
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _report(state: State, foreign: tuple[str, ...]) -> dict[str, Option]:
+    """Entries of the card's history: what of the file was taken, and what was not; nothing for a plain state dict."""
+    entries = {
+        "taken": state.place,
+        "weights": "averaged" if state.averaged else "ordinary" if any(each.averaged for each in state.beside) else "",
+        "beside": _listed(tuple(each.label for each in state.beside)),
+        "dropped": state.dropped,
+        "added": state.added,
+        "left": _listed(state.left),
+        "unread": _listed(foreign),
+    }
+    return {name: text[:_LONGEST] for name, text in entries.items() if text}
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(name[:200] for name in names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

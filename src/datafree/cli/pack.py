@@ -23,12 +23,13 @@ def pack(
     validate: str | None = None,
     accuracy: float | None = None,
     allow_code: Packages = (),
+    which: str | None = None,
 ) -> None:
     """Make a network file of weights, an architecture and an input description, or of a whole network without code.
 
     Args:
-        weights: A .safetensors file, or a .pt/.pth/.th state dict (also nested under state_dict or model); or a program of
-            torch.export (.pt2).
+        weights: A .safetensors file, or one of torch.save with a state dict anywhere in it (docs/checkpoints.md); or a
+            program of torch.export (.pt2).
         arch: A name of this package (resnet20, ...), timm:NAME, or package.module:factory; left out for a program.
         out: The network file to write.
         inputs: CHANNELSxHEIGHTxWIDTH of one input; may be left out for timm's networks, and for a program.
@@ -40,12 +41,14 @@ def pack(
             accuracy there and a few hundred numbers more, from which no image can be rebuilt.
         accuracy: In place of that, the accuracy in percent that a paper or a model card says.
         allow_code: Packages whose code may be imported and called to build the network.
+        which: ema or model: averaged or ordinary weights, where the file has both; or the place of one of several in it.
+            Default: the averaged ones, if there are any.
     """
     spec = None
     if inputs:
         spec = InputSpec(shape=shape_of(inputs), mean=mean or (0.0,), std=std or (1.0,))
         mean = std = ()
-    packed = datafree.pack(weights, arch, spec, classes, options_of(options), allow_code, mean=mean, std=std)
+    packed = datafree.pack(weights, arch, spec, classes, options_of(options), allow_code, which, mean=mean, std=std)
     if validate is not None or accuracy is not None:
         packed = datafree.validate(packed, validate, accuracy=accuracy)
     packed.save(out)
@@ -55,6 +58,24 @@ def pack(
     show(f"{out}: {card.architecture}, {packed.parameters:,} weights, inputs {card.inputs}, {card.classes} classes")
     if found := packed.card.validation:
         show(f"accuracy {found.accuracy:.2f} %, {'measured on' if found.images else 'as'} {found.source}")
+    if taken := _taken(card.history[-1]):
+        show(f"{weights}: {taken}")
+
+
+def _taken(event: dict[str, Option]) -> str:
+    """What was taken of the file of weights, and what was not; empty if it is a plain state dict."""
+    kind, place = (event.get(name) for name in ("weights", "taken"))
+    first = f"took the {kind} weights" if kind else "took the weights" if place else ""
+    parts = [f"{first} under {place}" if place else first]
+    words = {
+        "beside": "others that fit lie under {} (--which takes them)",
+        "dropped": "dropped {} from the names",
+        "added": "put {} before the names",
+        "left": "left out {}",
+        "unread": "left objects unread of {}",
+    }
+    parts += [text.format(event[name]) for name, text in words.items() if name in event]
+    return "; ".join(filter(None, parts))
 
 
 def options_of(text: str) -> dict[str, Option]:

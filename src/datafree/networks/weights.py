@@ -3,68 +3,145 @@
 import hashlib
 import os
 import pickle
+import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from datafree.core.files import opened_safetensors
-from datafree.core.pickles import Quantised, read_torch
+from datafree.core.filetypes import DESCRIPTIONS, file_type
+from datafree.core.pickles import Found, Protocol, Quantised, StandIn, read_foreign, root_class
 from datafree.core.settings import first_line
+from datafree.networks.checkpoints import dicts_in, is_plain, states_in
+from datafree.networks.prefixes import State
+
+_VALUES = ("argparse.", "builtins.", "datetime.", "numpy.", "pathlib.", "types.")  # whose objects are no networks
+_SAVE = "torch.save(model.state_dict(), 'weights.pt')"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file of weights holds.
+
+    Args:
+        states: its state dicts, at least one.
+        foreign: names of classes of others in it, which were not run.
+    """
+
+    states: list[State]
+    foreign: tuple[str, ...] = ()
+
+    @property
+    def largest(self) -> dict[str, Tensor]:
+        """The plain tensors of the state that has most."""
+        most = max(self.states, key=lambda state: len(state.tensors)).tensors
+        return {name: value for name, value in most.items() if isinstance(name, str) and is_plain(value)}
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in a safetensors, `.pt`, `.pth` or `.th` file; the last three are read with `weights_only=True`.
+    """The first state dict in a file that `read_checkpoint` reads, with the names that it has there.
 
-    A state dict nested under `state_dict` or `model` is found, and the prefixes of DataParallel and torch.compile are
-    removed. Raises `ValueError` if the file holds no state dict, needs code to be read, calls for memory, or holds tensors
-    that are not plain numbers in memory (quantised, sparse).
+    Raises `ValueError` as `read_checkpoint` does, and if the tensors are not plain numbers in memory (quantised, sparse).
     """
-    path = existing_file(path)
-    if path.suffix == ".safetensors":
+    return plain(read_checkpoint(path).states[0].tensors, path)
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """The state dicts in a safetensors file or one of `torch.save`, whatever its name; nothing in it is run.
+
+    Raises `ValueError` if the file is of another type, holds no state dict, needs code to be read, or calls for memory.
+    """
+    if (kind := file_type(_existing(path))) in DESCRIPTIONS:
+        what, advice = DESCRIPTIONS[kind]
+        raise ValueError(f"{path} is {what}, not a file of weights that torch can read; {advice}.")
+    path = Path(path)
+    if kind == "safetensors" or (path.suffix == ".safetensors" and kind == "unknown"):
         with opened_safetensors(path) as (_, read):
-            return _plain(read(), path)
+            return Checkpoint([State("", read())])
+    found = _unpickled(path)
+    if any("_packed_params" in str(name) for _, each in dicts_in(found.value) for name in each):
+        raise _quantised(path)
+    states = states_in(found.value)
+    if not states:
+        raise ValueError(f"{path} holds no state dict, but {_described(found.value)}; save one, {_SAVE}.")
+    return Checkpoint(states, found.foreign)
+
+
+def _existing(path: str | Path) -> Path:
+    return Path(path) if Path(path).is_dir() else existing_file(path)
+
+
+def _unpickled(path: Path) -> Found:
+    """What `torch.save` wrote. Raises `ValueError` as `read_checkpoint` does."""
     try:
-        found = read_torch(path)
+        found = read_foreign(path)
     except Quantised as error:
         raise _quantised(path) from error
+    except Protocol as error:
+        raise ValueError(f"{path} cannot be read ({error}); load it yourself and save the weights, {_SAVE}.") from error
     except pickle.UnpicklingError as error:
+        if name := root_class(path):
+            raise _whole(path, name) from error
         raise ValueError(
-            f"{path} does not hold plain weights: reading it would run its code. If you trust it, load it yourself and save "
-            "a state dict, torch.save(model.state_dict(), 'weights.pt'), then pack that."
+            f"{path} does not hold plain weights: reading it would run its code ({_reason(error)}). If you trust it, load it "
+            f"yourself and save a state dict, {_SAVE}, then pack that."
         ) from error
     except Exception as error:  # bytes that are no pickle make torch's reader stumble in any way
         raise ValueError(
-            f"{path} is not a weights file that torch can read ({first_line(error)}); save one with "
-            "torch.save(model.state_dict(), 'weights.pt')."
+            f"{path} is not a weights file that torch can read ({first_line(error)}); save one with {_SAVE}."
         ) from error
-    for key in ("state_dict", "model"):
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-    if isinstance(found, dict) and any("_packed_params" in str(name) for name in found):
-        raise _quantised(path)
-    if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):
-        raise ValueError(f"{path} holds no state dict; save one with torch.save(model.state_dict(), 'weights.pt').")
-    for prefix in ("module.", "_orig_mod."):
-        if all(str(name).startswith(prefix) for name in found):
-            found = {name.removeprefix(prefix): value for name, value in found.items()}
-    return _plain(cast(dict[str, Tensor], found), path)
+    if isinstance(found.value, StandIn):
+        raise _whole(path, found.value.name)
+    return found
+
+
+def _reason(error: pickle.UnpicklingError) -> str:
+    """What a pickle has in it that is refused: torch's reader says so in several lines."""
+    named = re.search(r"GLOBAL (\S{1,200})", str(error))
+    return f"it contains {named[1]}" if named else first_line(error)
+
+
+def _whole(path: Path, name: str) -> ValueError:
+    return ValueError(
+        f"{path} holds a whole object of class {name}, not its weights: reading it would run the code of that class. If you "
+        f"trust it, load it yourself where its code is, and save a state dict, {_SAVE}, then pack that."
+    )
+
+
+def _described(value: Any) -> str:
+    """What lies in a checkpoint without a state dict, for the sentence that refuses it."""
+    if isinstance(value, Tensor):
+        return "one tensor without a name"
+    if isinstance(value, list | tuple):
+        return "a list of tensors without names" if any(isinstance(each, Tensor) for each in value) else "a list"
+    if not isinstance(value, dict):
+        return f"a value of type {type(value).__name__}"
+    names = ", ".join(repr(str(name)[:60]) for name in list(value)[:4]) or "nothing"
+    objects = (
+        f", and an object of class {each.name} under {str(name)[:60]!r}"
+        for name, each in value.items()
+        if isinstance(each, StandIn) and not each.name.startswith(_VALUES)
+    )
+    arrays = any(isinstance(each, StandIn) and each.name.endswith("._reconstruct") for each in value.values())
+    return f"a dict of {names}" + (" as numpy arrays; make each a tensor by torch.from_numpy" if arrays else next(objects, ""))
 
 
 def _quantised(path: Path) -> ValueError:
     return ValueError(
         f"{path} holds the weights of a quantised network, which cannot be trained on; save those of the float network from "
-        "before the conversion, torch.save(model.state_dict(), 'weights.pt')."
+        f"before the conversion, {_SAVE}."
     )
 
 
-def _plain(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+def plain(state: dict[Any, Tensor], path: str | Path) -> dict[str, Tensor]:
     """`state` itself. Raises `ValueError` for a key that is no text, and a tensor that is not plain numbers in memory."""
     for name, value in state.items():
         if not isinstance(name, str):
             raise ValueError(f"{path} has a key {name!r} that is no text; save the weights with model.state_dict().")
-        if value.layout != torch.strided or value.device.type != "cpu" or value.is_nested:
+        if not is_plain(value):
             kind = "sparse" if value.device.type == "cpu" else "without its numbers"
             raise ValueError(
                 f"{path} holds a tensor that is {kind}, {name!r}; pack the plain weights from before the conversion, or "

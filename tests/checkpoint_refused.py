@@ -218,7 +218,9 @@ REFUSED = [
         which="model",
     ),
     Row("TorchScript", scripted, "is a TorchScript program"),
-    Row("`torch.export`, with `--arch`", exported, "is a program of torch.export, which is a whole network", file="teacher.pt2"),
+    Row(
+        "`torch.export`, with `--arch`", exported, "is a program of torch.export, which is a whole network", file="teacher.pt2"
+    ),
     Row("`torch.package`", packaged, "is a torch.package archive, which holds code"),
     Row("ONNX", onnx, "is an ONNX network", file="teacher.onnx"),
     Row("ONNX under another ending", onnx, "is an ONNX network"),

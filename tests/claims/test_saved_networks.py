@@ -10,7 +10,10 @@ from checkpoint_rows import Row
 from helpers import INPUTS, TINY, network
 
 from datafree import pack
+from datafree.core.filetypes import DESCRIPTIONS
+from datafree.networks.network import load
 
+WHAT = {f"is {what}" for what, _ in DESCRIPTIONS.values()} - {"is a folder"}
 DOCUMENT = Path(__file__).parents[2] / "docs" / "checkpoints.md"
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.torch.jit", "ignore:torch.quantize", "ignore:.*TypedStorage", "ignore:.*torch.package"
@@ -50,6 +53,17 @@ def test_it_is_refused_in_words(row: Row, tmp_path: Path, monkeypatch: pytest.Mo
     assert not (tmp_path / "canary").exists()
     if "would run its code" not in row.says:
         assert "would run its code" not in said
+
+
+@pytest.mark.parametrize("row", [row for row in REFUSED if row.says in WHAT], ids=lambda row: row.name[:60])
+def test_other_files_are_named_where_a_network_file_is_asked_for(row: Row, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"{row.says}.*, not a safetensors file; "):
+        load(made(row, tmp_path))
+
+
+def test_a_file_of_weights_is_not_a_network_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"w\.pt is a file of torch\.save, .* with `datafree pack`\.$"):
+        load(made(Row("", KEPT[0].make, file="w.pt"), tmp_path))
 
 
 def test_the_document_has_these_rows() -> None:

@@ -3,21 +3,16 @@
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from torch import Tensor
-
 from datafree.core.settings import Option
 from datafree.core.spec import InputSpec
 from datafree.networks.build import timm_description
-from datafree.networks.checkpoints import fit
+from datafree.networks.choice import Choice
 from datafree.networks.estimate import refuse_costly
-from datafree.networks.network import Card, Network, from_card, refuse_misfit
+from datafree.networks.network import Card, Network, from_card
 from datafree.networks.outputs import TASKS, probe, refuse_broken
-from datafree.networks.prefixes import State
 from datafree.networks.programs.files import kind_of
-from datafree.networks.weights import plain, read_checkpoint, refuse_non_finite
+from datafree.networks.weights import read_checkpoint, refuse_non_finite
 from datafree.networks.whole import load_whole
-
-_SHOWN, _LONGEST = 3, 1000  # names in a list, and characters of an entry of the history
 
 
 def pack(
@@ -76,20 +71,13 @@ def pack(
         classes=classes,
         inputs=inputs,
     )
-    taken: list[State] = []
-
-    def choose(expected: dict[str, Tensor]) -> dict[str, Tensor]:
-        taken.append(fit(checkpoint.states, expected, which, str(weights)))
-        state = plain(taken[0].tensors, weights)
-        refuse_misfit(expected, state, architecture, f"{weights}{_place(taken[0])}")
-        return state
-
-    packed = from_card(card, checkpoint.largest, weights, allow_code, choose)
+    choice = Choice(checkpoint, which, weights)
+    packed = from_card(card, checkpoint.largest, weights, allow_code, choice)
     refuse_non_finite(packed.module, str(weights))
     refuse_costly("network", packed.module, inputs)
     logits = probe("network", packed.module, inputs)
     refuse_broken("network", packed.module, inputs, logits)
-    event = {"event": "packed", "from": Path(weights).name, **_report(taken[0], checkpoint.foreign)}
+    event = {"event": "packed", "from": Path(weights).name, **choice.report()}
     card = card.model_copy(update={"task": TASKS[logits.dim()], "history": (event,)})
     card.check(logits)
     return Network(packed.module, card)
@@ -116,29 +104,3 @@ def _whole(
         raise ValueError(f"{file} returns {packed.card.classes} classes, not {classes}; leave --classes out.")
     history = ({"event": "packed", "from": Path(file).name, "kind": kind},)
     return Network(packed.module, packed.card.model_copy(update={"history": history}), packed.notes)
-
-
-def _place(state: State) -> str:
-    """Where the weights lie in their file, and what was cut from their names; empty for a plain state dict."""
-    parts = [f"under {state.place!r}"] if state.place else []
-    parts += [f"without {state.dropped!r}"] if state.dropped else []
-    return f" ({', '.join(parts)})" if parts else ""
-
-
-def _report(state: State, foreign: tuple[str, ...]) -> dict[str, Option]:
-    """Entries of the card's history: what of the file was taken, and what was not; nothing for a plain state dict."""
-    entries = {
-        "taken": state.place,
-        "weights": "averaged" if state.averaged else "ordinary" if any(each.averaged for each in state.beside) else "",
-        "beside": _listed(tuple(each.label for each in state.beside)),
-        "dropped": state.dropped,
-        "added": state.added,
-        "left": _listed(state.left),
-        "unread": _listed(foreign),
-    }
-    return {name: text[:_LONGEST] for name, text in entries.items() if text}
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    more = len(names) - _SHOWN
-    return ", ".join(name[:200] for name in names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

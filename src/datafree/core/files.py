@@ -12,6 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from datafree.core.filetypes import DESCRIPTIONS, file_type
 from datafree.core.settings import first_line
 from datafree.core.shortages import advice
 
@@ -147,6 +148,9 @@ def _check_header(path: Path) -> None:
         length = int.from_bytes(file.read(8), "little")
         header = file.read(min(length, MOST_HEADER))
     if not header.startswith(b"{"):  # before the reader maps the whole file into memory
+        if (kind := file_type(path)) in DESCRIPTIONS:
+            what, advice = DESCRIPTIONS[kind]
+            raise ValueError(f"{path} is {what}, not a safetensors file; {advice}.")
         raise ValueError(f"{path} is not a safetensors file, or is cut short (it has no header); copy or make it again.")
     tensors = header.count(b"{") - 1  # at most: names and metadata may hold this sign too
     if tensors > MOST_TENSORS or (length > MOST_HEADER and 8 + length <= path.stat().st_size):

@@ -36,6 +36,7 @@ FileType = Literal[
 _SAVE = "torch.save(model.state_dict(), 'weights.pt')"
 _UNPACK = "unpack it, and give the weights file in it"
 DESCRIPTIONS: dict[FileType, tuple[str, str]] = {
+    "torch": ("a file of torch.save", "make a network file of it with `datafree pack`"),
     "torchscript": ("a TorchScript program", "save its weights, torch.save(torch.jit.load(FILE).state_dict(), 'weights.pt')"),
     "torch.export": (
         "a torch.export program",
@@ -62,7 +63,7 @@ DESCRIPTIONS: dict[FileType, tuple[str, str]] = {
     "json": ("a JSON text, as of a network's settings", "give the weights file that lies beside it"),
     "empty": ("an empty file", "copy or download it again"),
     "folder": ("a folder", "give the weights file in it"),
-}  # of each type that is no file of weights: what it is, and what to do
+}  # of each type but safetensors: what it is, and what to do
 _STARTS: tuple[tuple[int, bytes, FileType], ...] = (
     (0, b"\x89HDF\r\n\x1a\n", "hdf5"),
     (0, b"GGUF", "gguf"),

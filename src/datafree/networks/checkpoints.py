@@ -10,7 +10,7 @@ from torch import Tensor
 
 from datafree.networks.prefixes import State, cuts
 
-UNUSED = "num_batches_tracked"  # a counter that nothing here reads, and that files from before torch 0.4.1 lack
+_UNUSED = "num_batches_tracked"  # a counter that nothing here reads, and that files from before torch 0.4.1 lack
 EMA, MODEL = "ema", "model"
 _DEEPEST, _MOST_PLACES, _MOST_LISTED = 4, 10_000, 12  # levels of nesting, dicts that are looked at, entries of a list that are
 _FEWEST_PARTS = 2
@@ -123,7 +123,7 @@ def is_plain(value: Tensor) -> bool:
 
 def _fits(state: State, expected: Mapping[str, Tensor]) -> bool:
     """Whether `state` has each name that the network has, in its shape, and no other."""
-    return state.tensors.keys() >= {name for name in expected if not name.endswith(UNUSED)} and all(
+    return state.tensors.keys() >= {name for name in expected if not name.endswith(_UNUSED)} and all(
         name in expected and not value.is_nested and value.shape == expected[name].shape
         for name, value in state.tensors.items()
     )

@@ -16,7 +16,6 @@ from datafree.core.shortages import is_out_of_memory
 from datafree.core.spec import InputSpec, Side
 from datafree.networks.architectures import ARCHITECTURES
 from datafree.networks.build import build, is_real, outline
-from datafree.networks.checkpoints import UNUSED
 from datafree.networks.estimate import refuse_costly
 from datafree.networks.limits import FOREIGN, MAX_WEIGHTS, SCRATCH, SPARE, reason_of
 from datafree.networks.outputs import TASKS
@@ -28,6 +27,7 @@ from datafree.networks.weights import existing_file, parameters
 
 _LABEL, _GRAPH = "datafree.card", "datafree.program"
 PROGRAM = "program"  # architecture of a network whose file holds its graph of operators
+_UNUSED = "num_batches_tracked"  # a counter that nothing here reads, and that files from before torch 0.4.1 lack
 
 
 class Card(Settings):
@@ -164,12 +164,12 @@ def from_card(
     state: dict[str, Tensor],
     path: str | Path,
     allow_code: Collection[str],
-    choose: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+    choose: Callable[[dict[str, Tensor]], tuple[dict[str, Tensor], str]] | None = None,
 ) -> Network:
     """The network that `card` describes, in eval mode, with the weights `state` of the file `path`.
 
-    `choose` is given the network's own state dict, without memory, and returns the weights that are taken instead of `state`,
-    which then only says how much memory the network may take.
+    `choose` is given the network's own state dict, without memory, and returns the weights that are taken instead of `state`
+    and where they lie; `state` then only says how much memory the network may take.
 
     Raises `ValueError` if the network cannot be built or the weights do not fit it.
     """
@@ -178,13 +178,13 @@ def from_card(
     most = 2 * sum(value.numel() for value in state.values()) + SPARE
     module = outlined(card, allow_code, scratch=max(SCRATCH, weights), most=most)
     if choose:
-        state = choose(module.state_dict())
-    refuse_misfit(module.state_dict(), state, card.architecture, path)
+        state, path = choose(module.state_dict())
+    _refuse_misfit(module, state, card.architecture, path)
     if card.architecture in ARCHITECTURES:
         module = module.to_empty(device="cpu")
     elif not is_real(module):
         module = built(card, allow_code)  # others' networks also hold tensors that are not in the file
-    counters = {name: torch.zeros_like(value) for name, value in module.state_dict().items() if name.endswith(UNUSED)}
+    counters = {name: torch.zeros_like(value) for name, value in module.state_dict().items() if name.endswith(_UNUSED)}
     try:
         module.load_state_dict(counters | state)
     except FOREIGN as error:  # a network may read its weights in its own way
@@ -207,10 +207,11 @@ def outlined(card: Card, allow_code: Collection[str] = (), scratch: int = SCRATC
     return behind_resizing(inside, card.resized_to)
 
 
-def refuse_misfit(expected: dict[str, Tensor], state: dict[str, Tensor], architecture: str, path: str | Path) -> None:
-    """Raise `ValueError` with the first names of `state` that do not fit the network's own state dict, `expected`."""
+def _refuse_misfit(module: nn.Module, state: dict[str, Tensor], architecture: str, path: str | Path) -> None:
+    """Raise `ValueError` with the first names of `state` that do not fit `module`."""
+    expected = module.state_dict()
     wrong = {
-        "missing": [name for name in expected if name not in state and not name.endswith(UNUSED)],
+        "missing": [name for name in expected if name not in state and not name.endswith(_UNUSED)],
         "unexpected": [name for name in state if name not in expected],
         "misshapen": [
             f"{name} ({list(state[name].shape)} in the file, {list(expected[name].shape)} in the network)"

@@ -54,7 +54,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises `ValueError` if the file is of another type, holds no state dict, needs code to be read, or calls for memory.
     """
-    if (kind := file_type(_existing(path))) in DESCRIPTIONS:
+    if (kind := file_type(_existing(path))) != "torch" and kind in DESCRIPTIONS:
         what, advice = DESCRIPTIONS[kind]
         raise ValueError(f"{path} is {what}, not a file of weights that torch can read; {advice}.")
     path = Path(path)

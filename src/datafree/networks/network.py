@@ -19,6 +19,7 @@ from datafree.networks.build import build, is_real, outline
 from datafree.networks.limits import FOREIGN, MAX_WEIGHTS, SCRATCH, SPARE, reason_of
 from datafree.networks.outputs import TASKS
 from datafree.networks.resized import behind_resizing, resized_inputs
+from datafree.networks.shrunk import Channels, refuse_swollen, shrink_layers
 from datafree.networks.weights import existing_file, parameters
 
 _LABEL = "datafree.card"
@@ -42,13 +43,15 @@ class Card(Settings):
     """Shape and scaling of one input."""
     resized_to: tuple[Side, Side, Side] | None = None
     """Channels, height and width to which the network resizes its inputs itself; None: it does not."""
+    channels: Channels = Field(default_factory=dict)
+    """Layers that have fewer channels than the architecture gives them, after structured pruning, by name."""
     history: tuple[dict[str, Option], ...] = Field((), max_length=100)
     """Events that produced the weights, oldest first."""
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """The fields, without those that most networks do not use, so that earlier versions read their files."""
-        return {name: value for name, value in handler(self).items() if name != "resized_to" or value is not None}
+        return {name: value for name, value in handler(self).items() if value or name not in ("resized_to", "channels")}
 
     def check(self, logits: Tensor) -> None:
         """Raise `ValueError` unless `logits` [B, classes, ...] are of this number of classes and this task."""
@@ -162,14 +165,17 @@ def from_card(card: Card, state: dict[str, Tensor], path: str | Path, allow_code
 def built(card: Card, allow_code: Collection[str] = ()) -> nn.Module:
     """The network that `card` describes, with random weights. Raises `ValueError` as `build` does."""
     inputs = resized_inputs(card.inputs, card.resized_to)
-    return behind_resizing(build(card.architecture, inputs, card.classes, card.options, allow_code), card.resized_to)
+    whole = build(card.architecture, inputs, card.classes, card.options, allow_code)
+    return behind_resizing(shrink_layers(whole, card.channels), card.resized_to)
 
 
 def outlined(card: Card, allow_code: Collection[str] = (), scratch: int = SCRATCH, most: int = MAX_WEIGHTS) -> nn.Module:
     """The network that `card` describes on the meta device; see `outline` for the limits, and for what it raises."""
     inputs = resized_inputs(card.inputs, card.resized_to)
-    inside = outline(card.architecture, inputs, card.classes, card.options, allow_code, scratch, most)
-    return behind_resizing(inside, card.resized_to)
+    whole = outline(card.architecture, inputs, card.classes, card.options, allow_code, scratch, most)
+    if card.channels:
+        refuse_swollen(whole, most)
+    return behind_resizing(shrink_layers(whole, card.channels), card.resized_to)
 
 
 def _refuse_misfit(module: nn.Module, state: dict[str, Tensor], architecture: str, path: str | Path) -> None:

@@ -17,6 +17,7 @@ from datafree.networks.outputs import explained
 from datafree.networks.shrink.candidates import Candidate, Search
 from datafree.networks.shrink.families import Variant, variants_here
 from datafree.networks.shrink.foreign import variants_elsewhere
+from datafree.networks.shrink.pruning import prune
 from datafree.networks.shrink.request import Request, parse_request
 from datafree.networks.weights import parameters
 
@@ -55,6 +56,8 @@ class Chooser:
 
         Raises `ValueError`, with the nearest candidate, if none is as small as that.
         """
+        if request.pruned:
+            return self.pruned(request)
         search = dataclasses.replace(self.search, batch=request.batch)
         limit = request.limit(self._cost_of_teacher(request))
         cost = COSTS[request.kind]
@@ -77,6 +80,13 @@ class Chooser:
         if not checked:
             raise ValueError(self._nothing(request, limit, candidates))
         return Choice(checked, self._reason(request, limit, checked[0], len(candidates)))
+
+    def pruned(self, request: Request) -> Choice:
+        """The teacher without the channels that are too many for `request`. Raises `ValueError` as `prune` does."""
+        network = prune(self.teacher, request)
+        bare = Candidate(network.card, True, 0.0, parameters(network.module), 0, request=request.text)
+        found = self.search.checked(bare, network.module)
+        return Choice([found], f"{request.text}: the teacher without some of its channels, which begins with its weights")
 
     def _of(self, request: Request, search: Search, limit: float, kin: bool) -> list[Candidate]:
         """The candidates of the teacher's family, or the others, of which the cost that `request` limits is known."""
@@ -104,7 +114,7 @@ class Chooser:
         cost = COSTS[request.kind]
         what = f"No smaller network for {self.teacher.card.architecture} has at most {request.amount(limit)} ({request.text})"
         if not candidates:
-            return f"{what}, since none of its family is known here; name an architecture, --student NAME."
+            return f"{what}, since none of its family, or smaller than it, is known here; name an architecture, --student NAME."
         nearest = min(candidates, key=cost)
         amount = request.amount(cost(nearest))
         return f"{what}; the nearest is {nearest.name} with {amount}: ask for more, or name an architecture."

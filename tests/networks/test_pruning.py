@@ -37,6 +37,7 @@ def pruned(teacher: Network, text: str) -> Network:
         ("resnet20", "3x-compute-pruned"),
         ("wrn-16-1", "2x-pruned"),
         ("vgg8", "4x-pruned"),
+        ("vgg8", "3MB-pruned"),
         ("resnet8-gn", "2x-pruned"),
         ("timm:resnet10t", "4x-pruned"),
         ("timm:mobilenetv3_small_050", "2x-compute-pruned"),
@@ -48,9 +49,11 @@ def test_a_pruned_teacher_is_as_small_as_asked_and_loads_from_its_file(architect
     teacher = network(0, architecture, COLOUR)
     found = pruned(teacher, text)
     cost = (lambda it: multiply_adds(it.module, COLOUR)) if "compute" in text else (lambda it: it.parameters)
-    limit = cost(teacher) / float(text.partition("x")[0])
+    limit = cost(teacher) / float(text.partition("x")[0]) if "x" in text else 750_000
     assert 0.6 * limit < cost(found) <= limit
     found.save(tmp_path / "pruned.safetensors")
+    if "MB" in text:
+        assert (tmp_path / "pruned.safetensors").stat().st_size == found.file_bytes <= 3_000_000
     again = load(tmp_path / "pruned.safetensors")
     x = torch.randn(2, *COLOUR.shape)
     assert torch.equal(again.module(x), found.module(x))
@@ -123,6 +126,13 @@ def test_a_run_begins_with_the_pruned_teacher_and_resumes(tmp_path: Path) -> Non
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["identity"]["student"]["request"] == "4x-pruned"
     assert "the teacher without some channels" in record["student_choice"]
+
+
+def test_the_list_of_a_size_ends_with_the_pruned_teacher() -> None:
+    names = [each.name for each in students(network(0, "small-cnn", INPUTS), "4x")]
+    assert names[0].startswith("small-cnn,width=")
+    assert names[-1] == "4x-pruned"
+    assert "5ms-pruned" not in names
 
 
 def test_the_list_has_the_pruned_teacher_by_its_request() -> None:

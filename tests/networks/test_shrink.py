@@ -148,7 +148,8 @@ def test_every_listed_student_was_run_and_is_within_the_request(text: str) -> No
     for each in found:
         assert COSTS[request.kind](each) <= limit
         assert each.latency_ms
-        assert student_for(each.name, teacher.card).parameters == each.weights
+        if not each.request:  # of a pruned teacher
+            assert student_for(each.name, teacher.card).parameters == each.weights
 
 
 def _itself() -> Candidate:

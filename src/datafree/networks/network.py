@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from datafree.core.files import MAX_CARD, metadata_entry, opened_safetensors, replace_atomically
@@ -93,9 +93,17 @@ class Network:
         Raises:
             OSError: the file cannot be written; an earlier one is kept.
         """
-        tensors = {name: value.detach().cpu().contiguous().clone() for name, value in self.module.state_dict().items()}
-        label = {_LABEL: self.card.model_dump_json()}
+        tensors, label = self._content()
         replace_atomically(Path(path), lambda temporary: save_file(tensors, temporary, metadata=label), parents=True)
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the file that `save` writes, bytes."""
+        return len(save(*self._content()))
+
+    def _content(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        tensors = {name: value.detach().cpu().contiguous().clone() for name, value in self.module.state_dict().items()}
+        return tensors, {_LABEL: self.card.model_dump_json()}
 
 
 def read_card(path: str | Path) -> Card:

@@ -7,8 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 
-from torch import Tensor
-
 from datafree.core.modes import fastest_layout
 from datafree.core.spec import Shape
 from datafree.networks.cost import latency_ms, multiply_adds
@@ -106,8 +104,7 @@ class Chooser:
             with explained("teacher", module, inputs):
                 return latency_ms(fastest_layout(copy.deepcopy(module)), inputs, batch=request.batch)
         if request.kind == "file":
-            tensors: list[Tensor] = list(module.state_dict().values())
-            return sum(value.numel() * value.element_size() for value in tensors)
+            return self.teacher.file_bytes
         return self.search.most
 
     def _nothing(self, request: Request, limit: float, candidates: list[Candidate]) -> str:
@@ -173,7 +170,8 @@ def ranked(candidates: Iterable[Candidate], cost: Callable[[Candidate], float], 
 def listed(
     teacher: Network, text: str | None = None, resized_to: Shape | None = None, allow_code: Collection[str] = ()
 ) -> Choice:
-    """Candidates for the request `text`, the one that is taken first; without a request, one for each of `STEPS`.
+    """Candidates for the request `text`, the one that is taken first, the pruned teacher last; without a request, one for each
+    of `STEPS`.
 
     Raises `ValueError` for a text that is no request, and if no candidate is as small as that.
     """
@@ -182,7 +180,8 @@ def listed(
         request = parse_request(text)
         if request is None:
             raise ValueError(f"The size {text!r} is none; write 4x, 4x-compute, 5ms, 5ms@8 or 2MB.")
-        return chooser.answer(request, SHOWN)
+        choice = chooser.answer(request, SHOWN)
+        return choice if request.pruned else Choice([*choice.candidates, *_also_pruned(chooser, request)], choice.reason)
     found: dict[str, Candidate] = {}
     for each in STEPS:
         request = parse_request(each)
@@ -197,6 +196,14 @@ def listed(
     return Choice(
         list(found.values()), f"one for each of {', '.join(STEPS)} fewer weights than {teacher.card.architecture} has"
     )
+
+
+def _also_pruned(chooser: Chooser, request: Request) -> list[Candidate]:
+    """The pruned teacher that meets `request`, if there is one and torch-pruning is installed."""
+    try:
+        return chooser.pruned(dataclasses.replace(request, text=f"{request.text}-pruned", pruned=True)).candidates
+    except ValueError:
+        return []
 
 
 def _unique(variants: Iterable[Variant]) -> Iterable[Variant]:

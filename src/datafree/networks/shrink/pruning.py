@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from datafree.core.modes import evaluating
 from datafree.core.settings import first_line
-from datafree.core.spec import InputSpec
 from datafree.networks.cost import multiply_adds
 from datafree.networks.limits import FOREIGN
 from datafree.networks.network import Card, Network
@@ -35,7 +34,7 @@ def prune(teacher: Network, request: Request) -> Network:
 
     Raises `ValueError` if torch-pruning is not installed, cannot read the network, or cannot meet the request.
     """
-    cost = _cost(request, teacher.card.inputs)
+    cost = _cost(request, teacher)
     limit = request.limit(cost(teacher.module))
     low, best = 0.0, teacher.module
     for share in SHARES:  # from below, since a layer of few channels keeps all where a large share leaves it none
@@ -57,18 +56,14 @@ def prune(teacher: Network, request: Request) -> Network:
     return Network(best.eval(), _card(teacher, best))
 
 
-def _cost(request: Request, inputs: InputSpec) -> Cost:
+def _cost(request: Request, teacher: Network) -> Cost:
     if request.kind == "weights":
         return parameters
     if request.kind == "compute":
-        return lambda module: multiply_adds(module, inputs)
+        return lambda module: multiply_adds(module, teacher.card.inputs)
     if request.kind == "file":
-        return lambda module: sum(value.numel() * value.element_size() for value in _tensors(module))
+        return lambda module: Network(module, _card(teacher, module)).file_bytes
     raise ValueError(f"A pruned student is asked for by weights, compute or size, not by {request.text!r}; write 4x-pruned.")
-
-
-def _tensors(module: nn.Module) -> list[Tensor]:
-    return list(module.state_dict().values())
 
 
 def _card(teacher: Network, pruned: nn.Module) -> Card:

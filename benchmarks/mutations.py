@@ -20,6 +20,7 @@ from fingerprints import BN
 from mutations_data import DATA
 from mutations_networks import NETWORKS, TIMM_RESNET, TIMM_VIT, TORCHVISION
 from mutations_runs import FINISHED, FOLDERS, RUNS, STOPPED
+from mutations_students import STUDENTS
 from mutations_weights import WEIGHTS_AND_SETS
 from reliability_kills import Ground, forkserver, inputs, lines
 
@@ -27,7 +28,7 @@ from datafree import Card, InputSpec, Network, build
 from datafree.cli import distill, synthesize  # noqa: F401
 from datafree.engine.folder import RunDir
 
-KINDS = NETWORKS | WEIGHTS_AND_SETS | DATA | RUNS
+KINDS = NETWORKS | WEIGHTS_AND_SETS | DATA | RUNS | STUDENTS
 SHARDED = f"synthesize {BN} --recipe deepinversion-cifar10 --n 16 --batch 8 --method.inversion.steps 2 --out shards.safetensors"
 SHARDED += " --device cpu"
 # Networks of other packages: file, architecture, side of the input.

@@ -38,7 +38,7 @@ SAFETY = 6 * 2**30  # bytes of address space that it may take, so that the machi
 FAULTS = ("tracebacks", "hangs", "over_memory", "code_run")
 # Lines that may stand on standard error before the sentence.
 PROGRESS = re.compile(
-    r"datafree [\w.]+: \w+, loading torch|(round|batch|epoch|slice) \d+/\d+.*|(auto|teacher|preparation|collecting)\b.*"
+    r"datafree [\w.]+: \w+, loading torch|(round|batch|epoch|slice) \d+/\d+.*|(auto|teacher|student|preparation|collecting)\b.*"
     r"|budget \S+: .*|The checkpoint in .* was made with .*|(Round|Batch|Epoch) \d+: .*"
 )
 NO_MEMORY = ("Memory ran out", "memory ran out", "No thread could be started")

@@ -17,6 +17,7 @@ from datafree.engine.progress import print_line
 from datafree.engine.record import taken_before
 from datafree.networks.network import Network
 from datafree.networks.shrink.choose import Chooser
+from datafree.networks.shrink.pruning import prune
 from datafree.networks.shrink.request import Request, parse_request
 from datafree.networks.sources import student_for
 from datafree.networks.start import TEACHER, start_from
@@ -75,7 +76,10 @@ def prepare_student(
     """
     request = parse_request(student) if isinstance(student, str) else None
     notes: dict[str, str] = {}
-    if request:
+    if request and request.pruned:
+        student = prune(teacher, request)
+        notes["student_choice"] = f"the teacher without some channels for {request.text}: {student.parameters:,} weights"
+    elif request:
         student, notes["student_choice"] = _resolved(request, teacher, out, resized_to, allow_code)
     network = student_for(student, teacher.card, resized_to, allow_code)
     if weights is not None:

@@ -24,7 +24,8 @@ def students(
     Args:
         teacher: as in `distill`.
         student: size asked for, as in `distill` (`4x`, `4x-compute`, `5ms`, `2MB`): the first of the list is the one that
-            `distill` takes; None: one for each of several sizes.
+            `distill` takes, the last the pruned teacher, if torch-pruning is installed and can do it; None: one for each of
+            several sizes.
         inputs: shape and scaling of one input; needed for a plain module, and replaces those of a card.
         student_inputs: channels, height and width to which a student resizes its inputs inside; None: it does not.
         allow_code: packages whose code may be imported and called to build the teacher and the students.

@@ -47,10 +47,13 @@ class Defaults(BaseModel):
         options: dict[str, Option] = Field(default_factory=dict)
         resized_to: list[int] | None = None
         weights: str | None = None
+        request: str | None = None
 
         @property
         def name(self) -> str | None:
-            """The architecture with its options, as --student takes it."""
+            """The architecture with its options, as --student takes it; of a pruned teacher the size."""
+            if self.request and self.request.endswith("-pruned"):
+                return self.request
             return None if self.architecture is None else spelled(self.architecture, self.options)
 
     student: Student = Student()

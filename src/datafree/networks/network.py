@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from datafree.core.files import MAX_CARD, metadata_entry, opened_safetensors, replace_atomically
@@ -22,6 +22,7 @@ from datafree.networks.outputs import TASKS
 from datafree.networks.programs.graph import parse
 from datafree.networks.programs.program import Program
 from datafree.networks.resized import behind_resizing, resized_inputs
+from datafree.networks.shrunk import Channels, refuse_swollen, shrink_layers
 from datafree.networks.validation import Validation
 from datafree.networks.weights import existing_file, parameters
 
@@ -47,6 +48,8 @@ class Card(Settings):
     """Shape and scaling of one input."""
     resized_to: tuple[Side, Side, Side] | None = None
     """Channels, height and width to which the network resizes its inputs itself; None: it does not."""
+    channels: Channels = Field(default_factory=dict)
+    """Layers that have fewer channels than the architecture gives them, after structured pruning, by name."""
     history: tuple[dict[str, Option], ...] = Field((), max_length=100)
     """Events that produced the weights, oldest first."""
     validation: Validation | None = None
@@ -55,8 +58,8 @@ class Card(Settings):
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """The fields, without those that most networks do not use, so that earlier versions read their files."""
-        unused = {name for name in ("resized_to", "validation") if getattr(self, name) is None}
-        return {name: value for name, value in handler(self).items() if name not in unused}
+        unused = ("resized_to", "channels", "validation")
+        return {name: value for name, value in handler(self).items() if value or name not in unused}
 
     def check(self, logits: Tensor) -> None:
         """Raise `ValueError` unless `logits` [B, classes, ...] are of this number of classes and this task."""
@@ -100,11 +103,20 @@ class Network:
         Raises:
             OSError: the file cannot be written; an earlier one is kept.
         """
+        tensors, label = self._content()
+        replace_atomically(Path(path), lambda temporary: save_file(tensors, temporary, metadata=label), parents=True)
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the file that `save` writes, bytes."""
+        return len(save(*self._content()))
+
+    def _content(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         tensors = {name: value.detach().cpu().contiguous().clone() for name, value in self.module.state_dict().items()}
         label = {_LABEL: self.card.model_dump_json()}
         if isinstance(self.module, Program):
             label[_GRAPH] = self.module.graph.text()
-        replace_atomically(Path(path), lambda temporary: save_file(tensors, temporary, metadata=label), parents=True)
+        return tensors, label
 
 
 def read_card(path: str | Path) -> Card:
@@ -197,14 +209,17 @@ def from_card(
 def built(card: Card, allow_code: Collection[str] = ()) -> nn.Module:
     """The network that `card` describes, with random weights. Raises `ValueError` as `build` does."""
     inputs = resized_inputs(card.inputs, card.resized_to)
-    return behind_resizing(build(card.architecture, inputs, card.classes, card.options, allow_code), card.resized_to)
+    whole = build(card.architecture, inputs, card.classes, card.options, allow_code)
+    return behind_resizing(shrink_layers(whole, card.channels), card.resized_to)
 
 
 def outlined(card: Card, allow_code: Collection[str] = (), scratch: int = SCRATCH, most: int = MAX_WEIGHTS) -> nn.Module:
     """The network that `card` describes on the meta device; see `outline` for the limits, and for what it raises."""
     inputs = resized_inputs(card.inputs, card.resized_to)
-    inside = outline(card.architecture, inputs, card.classes, card.options, allow_code, scratch, most)
-    return behind_resizing(inside, card.resized_to)
+    whole = outline(card.architecture, inputs, card.classes, card.options, allow_code, scratch, most)
+    if card.channels:
+        refuse_swollen(whole, most)
+    return behind_resizing(shrink_layers(whole, card.channels), card.resized_to)
 
 
 def _refuse_misfit(module: nn.Module, state: dict[str, Tensor], architecture: str, path: str | Path) -> None:

@@ -26,6 +26,11 @@ class Resized(nn.Module):
         return logits
 
 
+def inside(network: nn.Module) -> nn.Module:
+    """The network behind the interpolation, or `network` itself if there is none."""
+    return network.network if isinstance(network, Resized) else network
+
+
 def resized_inputs(inputs: InputSpec, resized_to: Shape | None) -> InputSpec:
     """What the network inside takes. Raises `ValueError` for other channels than those of `inputs`, and for larger sides."""
     if resized_to is None:

@@ -68,12 +68,14 @@ def student_for(
     resized_inputs(teacher.inputs, resized_to)  # which refuses a shape that does not fit
     module: nn.Module | None = None
     options: dict[str, Option] = {}
+    channels: dict[str, tuple[int, ...]] = {}
     if isinstance(student, str):
         architecture, options = parse_spelling(student)
     elif isinstance(student, Network) and student.card.architecture == PROGRAM:
         raise ValueError("A program cannot be trained, so it is no student; name an architecture, as resnet20.")
     elif isinstance(student, Network):
         module, architecture, options = student.module, student.card.architecture, student.card.options
+        channels = student.card.channels
     else:
         module, architecture = student, _class_path(student)
     if isinstance(student, Network) and student.card.resized_to:
@@ -87,6 +89,7 @@ def student_for(
         task=teacher.task,
         inputs=teacher.inputs,
         resized_to=resized_to,
+        channels=channels,
     )
     return Network(built(card, allow_code) if module is None else module, card)
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from datafree.networks.network import Network
-from datafree.networks.resized import Resized
+from datafree.networks.resized import inside
 from datafree.networks.weights import parameters, read_weights
 
 TEACHER = "teacher"  # in place of a file
@@ -26,7 +25,7 @@ def start_from(student: nn.Module, weights: str | Path, teacher: nn.Module) -> s
     """
     source = str(weights)
     given = teacher.state_dict() if source == TEACHER else read_weights(weights)
-    own = _inside(student).state_dict()
+    own = inside(student).state_dict()
     fits = _fitting(_inside_names(given), own)
     if not fits:
         raise ValueError(
@@ -36,7 +35,7 @@ def start_from(student: nn.Module, weights: str | Path, teacher: nn.Module) -> s
     with torch.no_grad():
         for name, value in fits.items():
             own[name].copy_(value)
-    copied = sum(value.numel() for name, value in fits.items() if name in dict(_inside(student).named_parameters()))
+    copied = sum(value.numel() for name, value in fits.items() if name in dict(inside(student).named_parameters()))
     share = 100 * copied / max(1, parameters(student))
     return f"{len(fits)} of {len(own)} tensors from {source}, {share:.0f} % of the weights"
 
@@ -50,16 +49,7 @@ def _fitting(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str
     }
 
 
-def _inside(network: nn.Module) -> nn.Module:
-    return network.network if isinstance(network, Resized) else network
-
-
 def _inside_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """`state` without the prefix of a network that resizes its inputs."""
     resized = bool(state) and all(name.startswith("network.") for name in state)
     return {name.removeprefix("network.") if resized else name: value for name, value in state.items()}
-
-
-def describe_start(student: Network, weights: str | Path | None, teacher: Network) -> str:
-    """What `start_from` says, or nothing without `weights`."""
-    return start_from(student.module, weights, teacher.module) if weights is not None else ""

@@ -35,6 +35,7 @@ class Candidate:
         file_bytes: size of its file; of a candidate that is not checked, an estimate.
         multiply_adds: of one input; None if not counted.
         latency_ms: of a batch on this CPU; None if not measured.
+        request: size by which it is asked for, of the pruned teacher, which no name describes; else empty.
     """
 
     card: Card
@@ -44,10 +45,13 @@ class Candidate:
     file_bytes: int
     multiply_adds: int | None = None
     latency_ms: float | None = None
+    request: str = ""
 
     @property
     def name(self) -> str:
         """The student in one word, as `--student` takes it."""
+        if self.request:
+            return self.request
         return spelled(self.card.architecture, self.card.options)
 
 
@@ -94,15 +98,15 @@ class Search:
             latency = self._latency(module, candidate.card)
         return dataclasses.replace(candidate, latency_ms=latency)
 
-    def checked(self, candidate: Candidate) -> Candidate:
-        """The candidate with all its sizes, measured on the real network, which was saved and loaded.
+    def checked(self, candidate: Candidate, made: nn.Module | None = None) -> Candidate:
+        """The candidate with all its sizes, measured on the real network, which was saved and loaded: `made`, or a new one.
 
         Raises `ValueError` if it cannot be built, fails for its inputs, or is another network after that.
         """
         card = candidate.card
         with keeping_random(torch.device("cpu")):
             torch.manual_seed(0)
-            module = built(card, self.allow_code).eval()
+            module = made.eval() if made else built(card, self.allow_code).eval()
             refuse_costly("student", module, card.inputs)
             logits = probe("student", module, card.inputs)
             card.check(logits)

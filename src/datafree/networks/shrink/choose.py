@@ -7,8 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 
-from torch import Tensor
-
 from datafree.core.modes import fastest_layout
 from datafree.core.spec import Shape
 from datafree.networks.cost import latency_ms, multiply_adds
@@ -17,6 +15,7 @@ from datafree.networks.outputs import explained
 from datafree.networks.shrink.candidates import Candidate, Search
 from datafree.networks.shrink.families import Variant, variants_here
 from datafree.networks.shrink.foreign import variants_elsewhere
+from datafree.networks.shrink.pruning import prune
 from datafree.networks.shrink.request import Request, parse_request
 from datafree.networks.weights import parameters
 
@@ -55,6 +54,8 @@ class Chooser:
 
         Raises `ValueError`, with the nearest candidate, if none is as small as that.
         """
+        if request.pruned:
+            return self.pruned(request)
         search = dataclasses.replace(self.search, batch=request.batch)
         limit = request.limit(self._cost_of_teacher(request))
         cost = COSTS[request.kind]
@@ -78,6 +79,13 @@ class Chooser:
             raise ValueError(self._nothing(request, limit, candidates))
         return Choice(checked, self._reason(request, limit, checked[0], len(candidates)))
 
+    def pruned(self, request: Request) -> Choice:
+        """The teacher without the channels that are too many for `request`. Raises `ValueError` as `prune` does."""
+        network = prune(self.teacher, request)
+        bare = Candidate(network.card, True, 0.0, parameters(network.module), 0, request=request.text)
+        found = self.search.checked(bare, network.module)
+        return Choice([found], f"{request.text}: the teacher without some of its channels, which begins with its weights")
+
     def _of(self, request: Request, search: Search, limit: float, kin: bool) -> list[Candidate]:
         """The candidates of the teacher's family, or the others, of which the cost that `request` limits is known."""
         counted = request.kind in ("compute", "latency")
@@ -96,15 +104,14 @@ class Chooser:
             with explained("teacher", module, inputs):
                 return latency_ms(fastest_layout(copy.deepcopy(module)), inputs, batch=request.batch)
         if request.kind == "file":
-            tensors: list[Tensor] = list(module.state_dict().values())
-            return sum(value.numel() * value.element_size() for value in tensors)
+            return self.teacher.file_bytes
         return self.search.most
 
     def _nothing(self, request: Request, limit: float, candidates: list[Candidate]) -> str:
         cost = COSTS[request.kind]
         what = f"No smaller network for {self.teacher.card.architecture} has at most {request.amount(limit)} ({request.text})"
         if not candidates:
-            return f"{what}, since none of its family is known here; name an architecture, --student NAME."
+            return f"{what}, since none of its family, or smaller than it, is known here; name an architecture, --student NAME."
         nearest = min(candidates, key=cost)
         amount = request.amount(cost(nearest))
         return f"{what}; the nearest is {nearest.name} with {amount}: ask for more, or name an architecture."
@@ -163,7 +170,8 @@ def ranked(candidates: Iterable[Candidate], cost: Callable[[Candidate], float], 
 def listed(
     teacher: Network, text: str | None = None, resized_to: Shape | None = None, allow_code: Collection[str] = ()
 ) -> Choice:
-    """Candidates for the request `text`, the one that is taken first; without a request, one for each of `STEPS`.
+    """Candidates for the request `text`, the one that is taken first, the pruned teacher last; without a request, one for each
+    of `STEPS`.
 
     Raises `ValueError` for a text that is no request, and if no candidate is as small as that.
     """
@@ -172,7 +180,8 @@ def listed(
         request = parse_request(text)
         if request is None:
             raise ValueError(f"The size {text!r} is none; write 4x, 4x-compute, 5ms, 5ms@8 or 2MB.")
-        return chooser.answer(request, SHOWN)
+        choice = chooser.answer(request, SHOWN)
+        return choice if request.pruned else Choice([*choice.candidates, *_also_pruned(chooser, request)], choice.reason)
     found: dict[str, Candidate] = {}
     for each in STEPS:
         request = parse_request(each)
@@ -187,6 +196,14 @@ def listed(
     return Choice(
         list(found.values()), f"one for each of {', '.join(STEPS)} fewer weights than {teacher.card.architecture} has"
     )
+
+
+def _also_pruned(chooser: Chooser, request: Request) -> list[Candidate]:
+    """The pruned teacher that meets `request`, if there is one and torch-pruning is installed."""
+    try:
+        return chooser.pruned(dataclasses.replace(request, text=f"{request.text}-pruned", pruned=True)).candidates
+    except ValueError:
+        return []
 
 
 def _unique(variants: Iterable[Variant]) -> Iterable[Variant]:

@@ -55,11 +55,14 @@ class Family:
         return sizes  # type: ignore[return-value]
 
     def variants(self, card: Card) -> Iterator[Variant]:
-        """The sizes; if the network of `card` is of this family, those no deeper and no wider than it, without its own."""
+        """The sizes: of the family of the network of `card` those no deeper and no wider than it, without its own; of another
+        family every other depth and width.
+        """
         size = self.size_of(card)
         depth, width = size or (math.inf, math.inf)
         others = {name: value for name, value in card.options.items() if size and name not in ("depth", "width", "n")}
-        for each, wide in itertools.product(self.depths or (None,), self.widths):
+        every = slice(None, None, 1 if size else 2)
+        for each, wide in itertools.product(self.depths[every] or (None,), self.widths[every]):
             if (each or 0) > depth or wide > width or ((each or depth), wide) == (depth, width):
                 continue
             sizes: dict[str, Option] = ({} if each is None else {"depth": each}) | {"width": wide}

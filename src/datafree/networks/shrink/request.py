@@ -1,5 +1,6 @@
 """How small a student is asked to be: `4x`, `4x-compute`, `5ms`, `5ms@8`, `2MB`."""
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -7,6 +8,7 @@ from typing import Literal
 Kind = Literal["weights", "compute", "latency", "file"]
 _SIZES = {"kB": 10**3, "KB": 10**3, "MB": 10**6, "KiB": 2**10, "MiB": 2**20}
 _FORMS = "4x, 4x-compute, 5ms, 5ms@8 (at batch 8) or 2MB"
+_PRUNED = "-pruned"
 _NUMBER = r"(\d{1,9}(?:\.\d{1,9})?)"
 MOST_BATCH = 4096
 
@@ -21,6 +23,7 @@ class Request:
         value: the limit in these units, or with `relative` by how many times less than the teacher it is.
         relative: whether `value` is relative to the teacher.
         batch: inputs in a batch, for latency.
+        pruned: whether the student is the teacher without some of its channels.
     """
 
     text: str
@@ -28,6 +31,7 @@ class Request:
     value: float
     relative: bool = False
     batch: int = 1
+    pruned: bool = False
 
     def limit(self, teacher: float) -> float:
         """The limit in its units, for a teacher of this cost. Raises `ValueError` if the teacher itself is within it."""
@@ -58,6 +62,8 @@ def parse_request(text: str) -> Request | None:
     text = text.strip()
     if not text[:1].isdigit():
         return None
+    if text.endswith(_PRUNED) and (whole := parse_request(text.removesuffix(_PRUNED))):
+        return dataclasses.replace(whole, text=text, pruned=True)
     if found := re.fullmatch(_NUMBER + r"x(-compute)?", text):
         request = Request(text, "compute" if found[2] else "weights", float(found[1]), relative=True)
         if request.value > 1:

@@ -240,6 +240,20 @@ def dda_choices_table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def int8_table(results: list[dict[str, Any]]) -> str:
+    """One row for each network, runtime and calibration set, and the command."""
+    lines = [
+        "| network | runtime | calibration | float | int8 | agrees with float | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        for row in result["rows"]:
+            numbers = (f"{row['float']:.2f}", f"**{row['int8']:.2f}**", f"{row['agreement']:.2f}")
+            lines.append(_line(row["network"], row["runtime"], row["calibration"], *numbers, row["verdict"]))
+        lines += ["", f"`{result['command']}`"]
+    return "\n".join(lines)
+
+
 def written() -> dict[Path, str]:
     """The text of each document, with its tables made from the results files."""
     results = [
@@ -249,16 +263,20 @@ def written() -> dict[Path, str]:
     def having(key: str) -> list[dict[str, Any]]:
         return [result for result in results if key in result]
 
+    grids = [result for result in having("rows") if "case" in result["rows"][0]]
     tables = {
-        ROOT / "README.md": {"short": short_table(having("runs"), having("rows"))},
+        ROOT / "README.md": {"short": short_table(having("runs"), grids)},
         ROOT / "docs" / "results.md": {
             "accuracy": accuracy_table(having("runs")),
             "speed": speed_tables(having("cases")),
             "scaling": scaling_sentences(having("scaling")),
         },
         ROOT / "docs" / "auto.md": {
-            "grid": grid_table(having("rows")),
+            "grid": grid_table(grids),
             "auto-choices": auto_choices_table(having("auto_choices")),
+        },
+        ROOT / "docs" / "export.md": {
+            "int8": int8_table([result for result in having("rows") if "calibration" in result["rows"][0]])
         },
         ROOT / "docs" / "reliability.md": {"reliability": reliability_table(having("kills"))},
         ROOT / "docs" / "methods" / "sttss.md": {"choices": choices_table(having("choices"))},

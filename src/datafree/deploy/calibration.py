@@ -16,9 +16,9 @@ from datafree.networks.taps import layer_inputs, norm_names
 from datafree.networks.teacher import Teacher
 
 SPAN = 2.0  # deviations around a channel's mean that calibration should have seen
-# Limits of a good set; twice as far off, or half of it, makes a bad one. Of CIFAR-10's ResNet-20, 256 of its own training images
-# are 0.09 deviations off, noise 0.5; and int8 on those names another class for 5 % of procedural images, which lie near the
-# borders of classes, where it does for 1 % of real ones.
+# Limits of a good set; twice as far off, or half of it, makes a bad one. Of CIFAR-10's ResNet-20, 256 of its own training
+# images are 0.09 deviations off, noise 0.5; and int8 on those names another class for 5 % of procedural images, which lie near
+# the borders of classes, where it does for 1 % of real ones.
 EVEN, FAR, COVERED, LOSS = 0.6, 0.2, 0.8, 10.0
 
 

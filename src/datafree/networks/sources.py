@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from datafree.core.spec import InputSpec
 from datafree.networks.build import build
 from datafree.networks.estimate import refuse_costly
-from datafree.networks.network import PROGRAM, Card, Network
+from datafree.networks.network import Card, Network
 from datafree.networks.outputs import TASKS, probe, refuse_broken
+from datafree.networks.programs.files import BLACK_BOXES, PROGRAM
 from datafree.networks.weights import refuse_non_finite
 from datafree.networks.whole import load
 
@@ -53,7 +54,7 @@ def student_for(student: nn.Module | Network | str, teacher: Card) -> Network:
     """
     if isinstance(student, str):
         module, architecture, options = build(student, teacher.inputs, teacher.classes), student, {}
-    elif isinstance(student, Network) and student.card.architecture == PROGRAM:
+    elif isinstance(student, Network) and student.card.architecture in (PROGRAM, *BLACK_BOXES):
         raise ValueError("A program cannot be trained, so it is no student; name an architecture, as resnet20.")
     elif isinstance(student, Network):
         module, architecture, options = student.module, student.card.architecture, student.card.options

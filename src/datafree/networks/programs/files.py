@@ -10,6 +10,11 @@ from datafree.networks.programs.archive import is_exported
 from datafree.networks.programs.batch import freed
 from datafree.networks.programs.exported import read_exported
 from datafree.networks.programs.program import Program
+from datafree.networks.programs.scripted import Scripted, is_scripted, read_scripted
+
+EXPORTED, SCRIPTED = "program of torch.export", "TorchScript"
+PROGRAM, AS_IT_IS = "program", "torchscript"  # what a card calls them
+BLACK_BOXES = (AS_IT_IS,)  # those that are not written to network files
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,6 @@ class Found:
 
     Args:
         module: takes images [B, C, H, W], in eval mode.
-        kind: what the file is, for a person.
         architecture: what a card calls it.
         shape: of one image, if the file says it.
         notes: what a person should know of it.
@@ -26,14 +30,10 @@ class Found:
     """
 
     module: nn.Module
-    kind: str
     architecture: str
     shape: tuple[int, ...] | None = None
     notes: tuple[str, ...] = ()
     images: int | None = None
-
-
-EXPORTED = "program of torch.export"
 
 
 def kind_of(path: Path) -> str:
@@ -41,7 +41,9 @@ def kind_of(path: Path) -> str:
     with path.open("rb") as file:
         if file.read(4) != b"PK\x03\x04":
             return ""
-    return EXPORTED if is_exported(path) else ""
+    if is_exported(path):
+        return EXPORTED
+    return SCRIPTED if is_scripted(path) else ""
 
 
 def read_network(path: Path, kind: str, allow_code: Collection[str] = (), shape: tuple[int, ...] | None = None) -> Found:
@@ -50,9 +52,24 @@ def read_network(path: Path, kind: str, allow_code: Collection[str] = (), shape:
     Raises `ValueError`, which names the file, if it cannot be served.
     """
     try:
-        graph, weights, images = read_exported(path)
-        if images is not None:
-            graph = freed(graph, weights, images)
-        return Found(Program(graph, weights), kind, "program", graph.shape, (), images)
+        if kind == EXPORTED:
+            return _exported(path)
+        return _scripted(path, allow_code, shape)
     except ValueError as error:
         raise ValueError(f"The {kind} in {path} {error}.") from error
+
+
+def _exported(path: Path) -> Found:
+    graph, weights, images = read_exported(path)
+    if images is not None:
+        graph = freed(graph, weights, images)
+    return Found(Program(graph, weights), PROGRAM, graph.shape, (EXPORTED,), images)
+
+
+def _scripted(path: Path, allow_code: Collection[str], shape: tuple[int, ...] | None) -> Found:
+    module = read_scripted(path, allow_code, shape)
+    if isinstance(module, Program):
+        return Found(module, PROGRAM, shape, (SCRIPTED, "its code is a graph of known operators, which is run instead of it"))
+    assert isinstance(module, Scripted)
+    note = f"run as it is ({module.reason}): its layers are not seen, so its norms give no statistics"
+    return Found(module, AS_IT_IS, shape, (SCRIPTED, note))

@@ -16,7 +16,8 @@ from datafree.networks.outputs import ALIKE, flattened
 from datafree.networks.programs.batch import freed
 from datafree.networks.programs.graph import INPUT, Value
 from datafree.networks.programs.onnx_builder import Builder, NotServed, Operand
-from datafree.networks.programs.onnx_operators import KINDS, Call, converted
+from datafree.networks.programs.onnx_call import KINDS, Call
+from datafree.networks.programs.onnx_operators import converted
 from datafree.networks.programs.program import Program
 from datafree.networks.programs.simulate import TooLarge
 

@@ -240,6 +240,23 @@ def test_what_was_exported_in_train_mode_runs_in_eval_mode(tmp_path: Path) -> No
     assert torch.equal(load(path).module(images()), module.eval()(images()))
 
 
+class Beside(nn.Module):
+    """A linear layer without a bias, and a weight of that name beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(768, 10, bias=False)
+        self.mix.register_parameter("bias", nn.Parameter(torch.ones(10)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x.flatten(1), self.mix.weight) - 2 * self.mix.bias
+
+
+def test_a_weight_that_a_layer_does_not_use_does_not_become_its_own(tmp_path: Path) -> None:
+    module = Beside().eval()
+    assert torch.equal(load(export(module, tmp_path / "m.pt2")).module(images()), module(images()))
+
+
 def test_core_operators_keep_their_norms(tmp_path: Path, resnet: Network) -> None:
     program = torch.export.export(resnet.module, (images(2),)).run_decompositions()
     torch.export.save(program, tmp_path / "m.pt2")

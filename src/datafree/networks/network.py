@@ -19,6 +19,7 @@ from datafree.networks.build import build, is_real, outline
 from datafree.networks.estimate import refuse_costly
 from datafree.networks.limits import FOREIGN, MAX_WEIGHTS, SCRATCH, SPARE, reason_of
 from datafree.networks.outputs import TASKS
+from datafree.networks.programs.files import BLACK_BOXES, PROGRAM
 from datafree.networks.programs.graph import parse
 from datafree.networks.programs.program import Program
 from datafree.networks.resized import behind_resizing, resized_inputs
@@ -27,7 +28,6 @@ from datafree.networks.validation import Validation
 from datafree.networks.weights import existing_file, parameters
 
 _LABEL, _GRAPH = "datafree.card", "datafree.program"
-PROGRAM = "program"  # architecture of a network whose file holds its graph of operators
 _UNUSED = "num_batches_tracked"  # a counter that nothing here reads, and that files from before torch 0.4.1 lack
 
 
@@ -101,6 +101,7 @@ class Network:
             path: file to write.
 
         Raises:
+            ValueError: the network is one of `BLACK_BOXES`.
             OSError: the file cannot be written; an earlier one is kept.
         """
         tensors, label = self._content()
@@ -114,6 +115,11 @@ class Network:
     def _content(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         tensors = {name: value.detach().cpu().contiguous().clone() for name, value in self.module.state_dict().items()}
         label = {_LABEL: self.card.model_dump_json()}
+        if self.card.architecture in BLACK_BOXES:
+            raise ValueError(
+                f"A network that runs as {self.card.architecture} has no graph that could be kept; give its own file as the "
+                "teacher."
+            )
         if isinstance(self.module, Program):
             label[_GRAPH] = self.module.graph.text()
         return tensors, label

@@ -9,8 +9,9 @@ from datafree.core.settings import Option
 from datafree.core.spec import InputSpec, Shape
 from datafree.core.spelling import parse_spelling
 from datafree.networks.estimate import refuse_costly
-from datafree.networks.network import PROGRAM, Card, Network, built
+from datafree.networks.network import Card, Network, built
 from datafree.networks.outputs import TASKS, probe, refuse_broken
+from datafree.networks.programs.files import BLACK_BOXES, PROGRAM
 from datafree.networks.resized import behind_resizing, resized_inputs
 from datafree.networks.weights import refuse_non_finite
 from datafree.networks.whole import load
@@ -71,7 +72,7 @@ def student_for(
     channels: dict[str, tuple[int, ...]] = {}
     if isinstance(student, str):
         architecture, options = parse_spelling(student)
-    elif isinstance(student, Network) and student.card.architecture == PROGRAM:
+    elif isinstance(student, Network) and student.card.architecture in (PROGRAM, *BLACK_BOXES):
         raise ValueError("A program cannot be trained, so it is no student; name an architecture, as resnet20.")
     elif isinstance(student, Network):
         module, architecture, options = student.module, student.card.architecture, student.card.options

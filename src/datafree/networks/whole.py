@@ -51,7 +51,7 @@ def load_whole(
     file says. Raises as `load` does.
     """
     found = read_network(Path(path), kind, allow_code, inputs.shape if inputs else None)
-    notes = [found.kind, *found.notes]
+    notes = [*found.notes]
     name = f"{kind} in {path}"
     try:
         if inputs is None:

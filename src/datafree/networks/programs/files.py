@@ -9,7 +9,13 @@ from torch import nn
 from datafree.networks.programs.archive import is_exported
 from datafree.networks.programs.batch import freed
 from datafree.networks.programs.exported import read_exported
+from datafree.networks.programs.onnx_file import BlackBox, read_onnx
 from datafree.networks.programs.program import Program
+from datafree.networks.programs.scripted import Scripted, is_scripted, read_scripted
+
+EXPORTED, SCRIPTED, ONNX = "program of torch.export", "TorchScript", "ONNX file"
+PROGRAM, AS_IT_IS, BOXED = "program", "torchscript", "onnx"  # what a card calls them
+BLACK_BOXES = (AS_IT_IS, BOXED)  # those that are not written to network files
 
 
 @dataclass(frozen=True)
@@ -18,7 +24,6 @@ class Found:
 
     Args:
         module: takes images [B, C, H, W], in eval mode.
-        kind: what the file is, for a person.
         architecture: what a card calls it.
         shape: of one image, if the file says it.
         notes: what a person should know of it.
@@ -26,22 +31,22 @@ class Found:
     """
 
     module: nn.Module
-    kind: str
     architecture: str
     shape: tuple[int, ...] | None = None
     notes: tuple[str, ...] = ()
     images: int | None = None
 
 
-EXPORTED = "program of torch.export"
-
-
 def kind_of(path: Path) -> str:
-    """What whole network a file holds, by its first bytes and the names in it; empty if none."""
+    """What whole network a file holds, by its first bytes and the names in it, of ONNX by its name; empty if none."""
+    if path.suffix.lower() == ".onnx":
+        return ONNX
     with path.open("rb") as file:
         if file.read(4) != b"PK\x03\x04":
             return ""
-    return EXPORTED if is_exported(path) else ""
+    if is_exported(path):
+        return EXPORTED
+    return SCRIPTED if is_scripted(path) else ""
 
 
 def read_network(path: Path, kind: str, allow_code: Collection[str] = (), shape: tuple[int, ...] | None = None) -> Found:
@@ -50,9 +55,33 @@ def read_network(path: Path, kind: str, allow_code: Collection[str] = (), shape:
     Raises `ValueError`, which names the file, if it cannot be served.
     """
     try:
-        graph, weights, images = read_exported(path)
-        if images is not None:
-            graph = freed(graph, weights, images)
-        return Found(Program(graph, weights), kind, "program", graph.shape, (), images)
+        if kind == EXPORTED:
+            return _exported(path)
+        return _onnx(path) if kind == ONNX else _scripted(path, allow_code, shape)
     except ValueError as error:
         raise ValueError(f"The {kind} in {path} {error}.") from error
+
+
+def _exported(path: Path) -> Found:
+    graph, weights, images = read_exported(path)
+    if images is not None:
+        graph = freed(graph, weights, images)
+    return Found(Program(graph, weights), PROGRAM, graph.shape, (EXPORTED,), images)
+
+
+def _onnx(path: Path) -> Found:
+    module, shape, images, norms = read_onnx(path)
+    if isinstance(module, BlackBox):
+        lack = "no gradient reaches its inputs, so only images that need none can be used, those of procedural and stored"
+        return Found(module, BOXED, shape, (ONNX, f"run by onnxruntime as a black box ({module.reason}): {lack}"))
+    folded = "its batch norms, if it had any, are folded into its convolutions, so no method can match their statistics"
+    return Found(module, PROGRAM, shape, (ONNX, "run as the same operators of torch", *([] if norms else [folded])), images)
+
+
+def _scripted(path: Path, allow_code: Collection[str], shape: tuple[int, ...] | None) -> Found:
+    module = read_scripted(path, allow_code, shape)
+    if isinstance(module, Program):
+        return Found(module, PROGRAM, shape, (SCRIPTED, "its code is a graph of known operators, which is run instead of it"))
+    assert isinstance(module, Scripted)
+    note = f"run as it is ({module.reason}): its layers are not seen, so its norms give no statistics"
+    return Found(module, AS_IT_IS, shape, (SCRIPTED, note))

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from datafree.networks.limits import FOREIGN
 from datafree.networks.programs.graph import Argument, Graph, Node, Weight
 
+_COUNTER = "num_batches_tracked"
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -17,7 +19,7 @@ class Layer:
 
     name: str
     module: nn.Module
-    weights: dict[str, Argument]
+    weights: Mapping[str, Argument]
 
 
 def layers_of(graph: Graph, weights: Mapping[str, Tensor], values: list[Any]) -> dict[int, Layer]:
@@ -58,7 +60,12 @@ def _layer_of(node: Node, weights: Mapping[str, Tensor], values: list[Any]) -> L
     named = all(each is None or (isinstance(each, Weight) and each.name.endswith(f".{key}")) for key, each in used.items())
     if not named or len(names) != 1 or "" in names:
         return None
-    return Layer(names.pop(), module.eval(), {key: each for key, each in used.items() if each is not None})
+    name, kept = names.pop(), {key: each for key, each in used.items() if each is not None}
+    if any(
+        f"{name}.{key}" in weights and key not in kept for key in (*module._parameters, *module._buffers) if key != _COUNTER
+    ):
+        return None  # another weight of that name would become one of the layer's
+    return Layer(name, module.eval(), kept)
 
 
 def _rank(values: list[Any], x: Any) -> int:

@@ -15,7 +15,7 @@ native_group_norm instance_norm rms_norm local_response_norm max_pool1d max_pool
 avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d _adaptive_avg_pool2d adaptive_max_pool2d relu relu6 leaky_relu prelu
 _prelu_kernel elu celu selu gelu silu mish sigmoid tanh softplus softsign hardtanh hardsigmoid hardswish hardshrink softshrink
 logsigmoid log_sigmoid glu threshold softmax _softmax log_softmax _log_softmax add sub rsub mul div true_divide floor_divide
-remainder neg abs exp expm1 log log1p log2 sqrt rsqrt square pow reciprocal sign sin cos erf floor ceil round trunc clamp
+remainder fmod neg abs exp expm1 log log1p log2 sqrt rsqrt square pow reciprocal sign sin cos erf floor ceil round trunc clamp
 clamp_min clamp_max minimum maximum addcmul addcdiv lerp mean sum prod amax amin max min argmax argmin var std var_mean
 std_mean norm linalg_vector_norm logsumexp cumsum all any eq ne lt le gt ge logical_and logical_or logical_not logical_xor
 bitwise_and bitwise_or bitwise_not where isnan isinf masked_fill fill zero view reshape _unsafe_view flatten unflatten permute

@@ -98,25 +98,36 @@ class Program(Stage):
             module = module.get_submodule(part)
         return module
 
+    def _module(self, path: str) -> Any:
+        module: Any = self
+        for part in path.split(".") if path else ():
+            module = module._modules[part]
+        return module
+
     def _weight(self, name: str) -> Any:
         owner, _, key = name.rpartition(".")
-        return getattr(self.get_submodule(owner), key)
+        return getattr(self._module(owner), key)
+
+    def _made(self, step: "_Step", values: dict[int, Any], x: Tensor) -> Any:
+        """What a step makes; a function of its own, since its arguments must not outlive it."""
+        if step.layer:
+            made = self._module(step.layer)(resolved(step.node.arguments[0], values.__getitem__, self._weight, x))
+        else:
+            arguments, options = given(step.node, values.__getitem__, self._weight, x)
+            made = step.function(*arguments, **options)
+        for stage in step.stages:
+            made = self._module(stage)(made)
+        return made
 
     def forward(self, x: Tensor) -> Any:
         values: dict[int, Any] = {INPUT: x}
         for step in self._steps:
-            if step.layer:
-                argument = step.node.arguments[0]
-                made = self.get_submodule(step.layer)(resolved(argument, values.__getitem__, self._weight, x))
-            else:
-                arguments, options = given(step.node, values.__getitem__, self._weight, x)
-                made = step.function(*arguments, **options)
-            for stage in step.stages:
-                made = self.get_submodule(stage)(made)
+            made = self._made(step, values, x)
             if step.several and not step.layer:
                 values |= {step.first + place: made[place] for place in range(step.node.makes)}
             else:
                 values[step.first] = made
+            del made
             for number in step.dead:
                 values.pop(number, None)
         found = [values[each.number] for each in self._graph.outputs]

@@ -23,6 +23,10 @@ MOST_BYTES = 3 * 2**28  # of one value, for the images of a simulation
 MOST_IMAGES = 2**16  # for which a network may have been exported
 
 
+class TooLarge(ValueError):
+    """A program makes a value beyond the limits; the message is a sentence's middle."""
+
+
 def resolved(argument: Argument, value: Callable[[int], Any], weight: Callable[[str], Any], x: Any) -> Any:
     """What an operator gets for `argument`, when `x` is the input: `value` and `weight` look a value and a weight up."""
     match argument:
@@ -75,7 +79,7 @@ class World:
     def __init__(self, shape: Sequence[int], images: int, weights: Mapping[str, Tensor]):
         size = 4 * images * math.prod(shape)
         if size > MOST_BYTES or images > MOST_IMAGES:
-            raise ValueError(f"takes inputs of {size / 2**20:,.0f} MiB for {images:,} images; give a network of smaller inputs")
+            raise TooLarge(f"takes inputs of {size / 2**20:,.0f} MiB for {images:,} images; give a network of smaller inputs")
         self.x = torch.empty(images, *shape, device="meta")
         self.values: list[Any] = [self.x]
         self.weights = weights
@@ -95,7 +99,7 @@ class World:
         self.values += several[: node.makes]
         for each in several:
             if bytes_of(each) > MOST_BYTES:
-                raise ValueError(
+                raise TooLarge(
                     f"makes a value of {bytes_of(each) / 2**20:,.0f} MiB in {described(node)}, and the limit is "
                     f"{MOST_BYTES / 2**20:,.0f}; give a network of smaller inputs"
                 )

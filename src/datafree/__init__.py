@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from datafree.api.export import export_set
     from datafree.api.inspect import inspect
     from datafree.api.pack import pack
+    from datafree.api.race import race
     from datafree.api.reproduce import reproduce
     from datafree.api.students import students
     from datafree.api.synthesize import synthesize
@@ -75,6 +76,7 @@ _MODULES = {
     "inspect": "api.inspect",
     "load": "networks.network",
     "pack": "api.pack",
+    "race": "api.race",
     "reproduce": "api.reproduce",
     "students": "api.students",
     "synthesize": "api.synthesize",
@@ -114,6 +116,7 @@ __all__ = [
     "inspect",
     "load",
     "pack",
+    "race",
     "reproduce",
     "students",
     "synthesize",

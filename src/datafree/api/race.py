@@ -35,7 +35,7 @@ def race(
     runners: int,
     *,
     out: str | Path,
-    budget: str,
+    budget: str | None,
     inputs: InputSpec | None = None,
     allow_code: Collection[str] = (),
     student_inputs: Shape | None = None,
@@ -53,7 +53,7 @@ def race(
         runners: number of students: the one that the size takes, others of the list in their order, and last the pruned
             teacher, where torch-pruning is installed and can do it.
         out: folder of the run.
-        budget: as in `distill`; it includes the race.
+        budget: as in `distill`; it includes the race, and is needed.
         inputs: as in `distill`.
         allow_code: as in `distill`.
         student_inputs: as in `distill`.
@@ -69,6 +69,8 @@ def race(
         raise ValueError(f"A race has 2 to {MOST} students, not {runners}; pass --race 3, for example.")
     if launch_rank()[1] > 1:
         raise ValueError(f"A race has one process, not {launch_rank()[1]}; start it without torchrun.")
+    if budget is None:
+        raise ValueError("A race shares a budget among its students; pass --budget 20m, for example.")
     limit, out, quiet = parse_budget(budget), Path(out), bool(how.get("quiet"))
     network = as_network(teacher, inputs, allow_code, "teacher")
     out.parent.mkdir(parents=True, exist_ok=True)

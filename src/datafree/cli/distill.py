@@ -142,8 +142,6 @@ def _distill_with(recipe: Recipe, defaults: Defaults, named: bool) -> Callable[.
             return
         assert out is not None
         was_finished = is_finished(out)
-        if race and budget is None:
-            raise ValueError("A race shares a budget among its students; pass --budget 20m, for example.")
         verb = partial(datafree.race, runners=race) if race else datafree.distill
         verb(
             teacher, student, recipe=changed, out=out, eval_data=eval_data, device=device, precision=precision, seed=seed,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from datafree.api.export_set import export_set
     from datafree.api.inspect import inspect
     from datafree.api.pack import pack
+    from datafree.api.race import race
     from datafree.api.report import compare, report
     from datafree.api.reproduce import reproduce
     from datafree.api.students import students
@@ -81,6 +82,7 @@ _MODULES = {
     "inspect": "api.inspect",
     "load": "networks.whole",
     "pack": "api.pack",
+    "race": "api.race",
     "report": "api.report",
     "reproduce": "api.reproduce",
     "students": "api.students",
@@ -124,6 +126,7 @@ __all__ = [
     "inspect",
     "load",
     "pack",
+    "race",
     "report",
     "reproduce",
     "students",

@@ -1,6 +1,7 @@
 """The command `datafree distill`, with flags for the settings of the recipe that it is called with."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -96,6 +97,7 @@ def _distill_with(recipe: Recipe, defaults: Defaults, named: bool) -> Callable[.
         allow_code: Packages = (),
         student_inputs: str | None = default_inputs,
         student_weights: str | None = default_weights,
+        race: int = 0,
     ) -> None:
         """Distil a teacher into a smaller student, without its data; the same command resumes.
 
@@ -121,6 +123,7 @@ def _distill_with(recipe: Recipe, defaults: Defaults, named: bool) -> Callable[.
             allow_code: Packages whose code may be imported and called to build the teacher and the student.
             student_inputs: CHANNELSxHEIGHTxWIDTH to which the student resizes its inputs inside; left out: it does not.
             student_weights: File of weights that the student begins with, or teacher: wherever names and shapes fit.
+            race: Number of students of the size --student that get a tenth of the budget each; the best is then distilled.
         """
         resized_to = shape_of(student_inputs, "--student-inputs") if student_inputs else None
         if not named and (method or plan):
@@ -139,7 +142,8 @@ def _distill_with(recipe: Recipe, defaults: Defaults, named: bool) -> Callable[.
             return
         assert out is not None
         was_finished = is_finished(out)
-        datafree.distill(
+        verb = partial(datafree.race, runners=race) if race else datafree.distill
+        verb(
             teacher, student, recipe=changed, out=out, eval_data=eval_data, device=device, precision=precision, seed=seed,
             tensorboard=tensorboard, budget=budget, compile=compile, allow_code=allow_code, student_inputs=resized_to,
             student_weights=student_weights,

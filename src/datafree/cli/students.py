@@ -25,7 +25,7 @@ def students(
     resized_to = shape_of(student_inputs, "--student-inputs") if student_inputs else None
     found = datafree.students(teacher, student, student_inputs=resized_to, allow_code=allow_code)
     rows = [
-        (each.name, f"{each.weights:,}", f"{each.multiply_adds:,}", f"{each.latency_ms:.2f}", f"{each.file_bytes / 10**6:.2f}")
+        (each.name, f"{each.weights:,}", f"{each.multiply_adds:,}", f"{each.latency_ms:.2f}", f"{each.file_bytes / 10**6:.3g}")
         for each in found
     ]
     widths = [max(len(row[i]) for row in (_HEADS, *rows)) for i in range(len(_HEADS))]

@@ -120,7 +120,8 @@ class Chooser:
         cost = COSTS[request.kind](taken)
         family = "the teacher's family" if taken.kin else "another family, as none of the teacher's is within it"
         near = cost >= (1 - NEAR) * limit
-        rule = f"the most even in depth and width within {100 * NEAR:.0f} % below" if near else "the closest from below"
+        even = near and "depth" in taken.card.options  # of other designs one number says all
+        rule = f"the most even in depth and width within {100 * NEAR:.0f} % below" if even else "the closest from below"
         return (
             f"{taken.name} for {request.text}: {request.amount(cost)} of {request.amount(limit)}; {family}, {rule}, of {seen}"
         )

@@ -21,6 +21,7 @@ from datafree.networks.shrunk import channels_of, shrink_layers, smaller_layers
 from datafree.networks.weights import parameters, shapes_fingerprint
 
 SHARES = (0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 0.96)  # of the channels of each layer that are removed
+_KEPT = ("architecture", "options", "classes", "task", "inputs", "resized_to")  # of the teacher's card
 HALVINGS = 4  # of the interval between two of them: the share is found to about 1 %
 
 Cost = Callable[[nn.Module], float]
@@ -75,7 +76,8 @@ def _card(teacher: Network, pruned: nn.Module) -> Card:
             f"{teacher.card.architecture} cannot be pruned, since it holds channels in more than convolutions, linear layers "
             "and norms; ask for a student of its family, --student 4x."
         )
-    return teacher.card.model_copy(update={"channels": teacher.card.channels | channels, "history": ()})
+    kept = {name: getattr(teacher.card, name) for name in _KEPT}  # not what the teacher was judged by, nor its history
+    return Card(**kept, channels=teacher.card.channels | channels)
 
 
 def _without(teacher: Network, share: float) -> nn.Module:

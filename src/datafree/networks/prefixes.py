@@ -30,6 +30,8 @@ class State:
         added: what was put before the names.
         left: names of tensors there that are not among `tensors`.
         beside: others that fit as well.
+        swapped: whether they are averaged ones in the place of the ordinary ones, which lie elsewhere.
+        joined: whether they lie apart, in a dict for each part of the network.
     """
 
     place: str
@@ -39,12 +41,14 @@ class State:
     added: str = ""
     left: tuple[str, ...] = ()
     beside: "tuple[State, ...]" = ()
+    swapped: bool = False
+    joined: bool = False
 
     @property
     def averaged(self) -> bool:
         """Whether these are weights averaged over the training, by the names of where they lie."""
         named = any(_AVERAGED.search(text) for text in (self.place, self.prefix))
-        return named or "n_averaged" in self.left or "n_averaged" in self.tensors
+        return self.swapped or named or "n_averaged" in self.left or "n_averaged" in self.tensors
 
     @property
     def label(self) -> str:

@@ -235,6 +235,19 @@ KEPT = [
         file="last.ckpt",
     ),
     Row(
+        "Lightning's `WeightAveraging`, which moves the ordinary weights",
+        saved(lambda a, b: lightning(under("net.", b)) | {"current_model_state": under("net.", a), "averaging_state": {}}),
+        entries={
+            "taken": "state_dict",
+            **BOTH,
+            "beside": "current_model_state/net",
+            "dropped": "net.",
+            "unread": "checkpoint_rows.Attributes",
+        },
+        second=True,
+        file="last.ckpt",
+    ),
+    Row(
         "timm's training checkpoint",
         timm_training,
         entries={"taken": "state_dict_ema", **BOTH, "beside": "state_dict"},
@@ -292,7 +305,7 @@ KEPT = [
     Row(
         "a config of one's own class beside",
         saved(lambda a, b: {"model": a, "config": Config()}),
-        entries={"taken": "model", "unread": "checkpoint_rows.Config, checkpoint_rows.Mode"},
+        entries={"taken": "model", "unread": "checkpoint_rows.Attributes, checkpoint_rows.Config, checkpoint_rows.Mode"},
     ),
     Row("objects of torch beside: optimizer, schedule, loss", saved(objects), entries={"taken": "model"}),
 ]

@@ -135,7 +135,7 @@ REFUSED = [
     ),
     Row(
         "a whole network under `model`, as of Ultralytics",
-        lambda path, a, b: torch.save({"model": a, "epoch": 3}, path),
+        lambda path, a, b: torch.save({"model": a, "best_fitness": torch.tensor(0.9), "optimizer": optimizer_state()}, path),
         "and an object of class datafree.networks.architectures.plain.SmallCNN under 'model'",
     ),
     Row(

@@ -42,11 +42,14 @@ class Config:
     """A class of somebody's own."""
 
     def __init__(self) -> None:
-        self.width, self.mode = 16, Mode.FAST
+        self.width, self.mode, self.kind, self.method = 16, Mode.FAST, Any, Attributes.copied
 
 
 class Attributes(dict[str, Any]):
     """A dict with attributes, as Lightning's, easydict's and mmengine's."""
+
+    def copied(self) -> "Attributes":
+        return Attributes(self)
 
 
 def saved(change: Callable[[StateDict, StateDict], Any], **options: Any) -> Make:

@@ -78,3 +78,12 @@ def test_very_many_classes_of_others_are_refused(tmp_path: Path) -> None:
     torch.save([each() for each in classes], tmp_path / "x.pt")
     with pytest.raises(pickle.UnpicklingError, match="it contains 300 classes of others"):
         read_foreign(tmp_path / "x.pt")
+
+
+def test_a_method_of_a_class_is_not_called(tmp_path: Path) -> None:
+    torch.save([Path.touch, Calls(Path.touch, tmp_path / "canary")], tmp_path / "x.pt")
+    with pytest.raises(pickle.UnpicklingError, match="it calls what it made"):
+        read_foreign(tmp_path / "x.pt")
+    torch.save([Path.touch], tmp_path / "x.pt")
+    assert isinstance(read_foreign(tmp_path / "x.pt").value[0], StandIn)
+    assert not (tmp_path / "canary").exists()

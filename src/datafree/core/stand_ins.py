@@ -5,38 +5,14 @@ from collections import OrderedDict
 from typing import Any, Literal
 
 Kind = Literal["dict", "list"]
-_VALUES = {
-    "argparse.Namespace",
-    "types.SimpleNamespace",
-    "collections.defaultdict",
-    "collections.deque",
-    "datetime.date",
-    "datetime.datetime",
-    "datetime.time",
-    "datetime.timedelta",
-    "datetime.timezone",
-    "decimal.Decimal",
-    "fractions.Fraction",
-    "uuid.UUID",
-    "functools.partial",
-    "builtins.bool",
-    "builtins.bytes",
-    "builtins.dict",
-    "builtins.float",
-    "builtins.frozenset",
-    "builtins.int",
-    "builtins.list",
-    "builtins.object",
-    "builtins.range",
-    "builtins.slice",
-    "builtins.str",
-    "builtins.tuple",
-    "builtins.type",
-} | {
-    f"{module}.{name}"
-    for module in ("pathlib", "pathlib._local")
-    for name in ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath")
-}  # of Python, in checkpoints as people save them
+_MODULES = {
+    *"abc argparse dataclasses datetime decimal enum fractions logging math numbers pathlib random re time typing".split(),
+    *"uuid zoneinfo".split(),
+}  # of Python, in whose names there is nothing but values, in checkpoints as people save them
+_TYPES = "bool bytes dict float frozenset int list object range slice str tuple type".split()
+_METHODS = "builtins.getattr"  # by which torch's protocol names a method of a class; what it gives must not be called
+_OTHERS = "types.SimpleNamespace functools.partial collections.defaultdict collections.deque".split()
+_VALUES = {_METHODS, *_OTHERS, *(f"builtins.{name}" for name in _TYPES)}
 _OF_TORCH = ("torch.nn.", "torch.optim.", "torch.utils.data.", "torch.amp.", "torch.cuda.amp.", "torch.torch_version.")
 _BY_TORCH = ("torch.nn.parameter.", "torch.nn.utils.")  # which torch's reader makes, or which tensors are made by
 _PYTHON = {*sys.stdlib_module_names, "builtins"}
@@ -47,9 +23,10 @@ def is_foreign(name: str) -> bool:
 
     The functions of Python and torch are refused instead: a file that names `os.system` is no checkpoint.
     """
-    if name.partition(".")[0] == "torch":
+    package = name.partition(".")[0]
+    if package == "torch":
         return name.startswith(_OF_TORCH) and not name.startswith(_BY_TORCH)
-    return name in _VALUES or not is_of_python(name)
+    return package in _MODULES or name in _VALUES or not is_of_python(name)
 
 
 def is_of_python(name: str) -> bool:

@@ -14,14 +14,18 @@ _UNUSED = "num_batches_tracked"  # a counter that nothing here reads, and that f
 EMA, MODEL = "ema", "model"
 _DEEPEST, _MOST_PLACES, _MOST_LISTED = 4, 10_000, 12  # levels of nesting, dicts that are looked at, entries of a list that are
 _FEWEST_PARTS = 2
+_CURRENT = "current_model_state"  # where Lightning moves the ordinary weights, to put the averaged ones in their place
 _LONGEST = 200  # characters of a key that are looked at
 _NO_WEIGHTS = re.compile(r"optim\w*|grads?|gradients?|exp_avg(_sq)?|momentum_buffers?", re.IGNORECASE)  # which have their names
 
 
 def states_in(tree: Any) -> list[State]:
     """The state dicts in what a checkpoint holds, nested up to four levels deep; those joined of parts come last."""
-    found = [(place, tensors(each)) for tensors in (_tensors, _joined) for place, each in dicts_in(tree)]
-    return [State(place, tensors) for place, tensors in found if any(isinstance(name, str) for name in tensors)]
+    places = list(dicts_in(tree))
+    swapped = {place.removesuffix(_CURRENT) + "state_dict" for place, _ in places if place.endswith(_CURRENT)}
+    found = [State(place, _tensors(each), swapped=place in swapped) for place, each in places]
+    found += [State(place, _joined(each), joined=True) for place, each in places]
+    return [state for state in found if any(isinstance(name, str) for name in state.tensors)]
 
 
 def dicts_in(tree: Any) -> Iterator[tuple[str, dict[Any, Any]]]:
@@ -73,7 +77,8 @@ def fit(states: list[State], expected: Mapping[str, Tensor], which: str | None, 
         ValueError: nothing is `which`, or several states of different values fit equally well; says where they lie.
     """
     tried = [cut for state in states for cut in cuts(state, expected)]
-    fitting = [state for state in tried if _fits(state, expected)]
+    whole = [state for state in tried if _fits(state, expected)]
+    fitting = [state for state in whole if not state.joined] or whole
     if not fitting:
         return max(tried or states, key=lambda state: (_overlap(state, expected), len(state.tensors)))
     distinct = _distinct(fitting)

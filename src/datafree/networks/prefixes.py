@@ -26,10 +26,12 @@ class State:
         place: the keys that lead there, joined by `/`; empty at the top.
         tensors: the tensors with their names, of which some may be no texts in a spoilt file.
         prefix: what was cut from the names, as `module.`.
-        wrappers: whether marks of torch's wrappers were cut from within the names.
+        wrappers: marks of torch's wrappers that were cut from within the names.
         added: what was put before the names.
         left: names of tensors there that are not among `tensors`.
         beside: others that fit as well.
+        swapped: whether they are averaged ones in the place of the ordinary ones, which lie elsewhere.
+        joined: whether they lie apart, in a dict for each part of the network.
     """
 
     place: str
@@ -39,14 +41,14 @@ class State:
     added: str = ""
     left: tuple[str, ...] = ()
     beside: "tuple[State, ...]" = ()
+    swapped: bool = False
+    joined: bool = False
 
     @property
     def averaged(self) -> bool:
         """Whether these are weights averaged over the training, by the names of where they lie."""
-        return bool(_AVERAGED.search(self.place) or _AVERAGED.search(self.prefix)) or "n_averaged" in (
-            *self.left,
-            *self.tensors,
-        )
+        named = any(_AVERAGED.search(text) for text in (self.place, self.prefix))
+        return self.swapped or named or "n_averaged" in self.left or "n_averaged" in self.tensors
 
     @property
     def label(self) -> str:

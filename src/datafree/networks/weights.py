@@ -64,7 +64,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     found = _unpickled(path)
     if any("_packed_params" in str(name) for _, each in dicts_in(found.value) for name in each):
         raise _quantised(path)
-    states = states_in(found.value)
+    states = [state for state in states_in(found.value) if any(value.dim() for value in state.tensors.values())]
     if not states:
         raise ValueError(f"{path} holds no state dict, but {_described(found.value)}; save one, {_SAVE}.")
     return Checkpoint(states, found.foreign)

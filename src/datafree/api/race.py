@@ -21,7 +21,7 @@ from datafree.networks.network import Network
 from datafree.networks.outputs import explained
 from datafree.networks.shrink.choose import listed
 from datafree.networks.sources import Source, as_network
-from datafree.reports.metrics import agreement, predictions
+from datafree.reports.metrics import percent, predictions
 
 SHARE = 0.1  # of the budget, for each student
 HELD_BACK = 512  # procedural images by which they are judged, of a seed by which none is trained
@@ -121,4 +121,4 @@ def _agreement(teacher: Network, student: nn.Module, held: TransferSet, device: 
     pixels = as_uint8(held.pixels[0])
     with explained("student", student, inputs):
         one, other = (predictions(each, pixels, inputs, where) for each in (copy.deepcopy(teacher.module).to(where), student))
-    return agreement(one, other)
+    return percent(one == other)

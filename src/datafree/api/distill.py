@@ -58,7 +58,8 @@ def distill(
 
     Args:
         teacher: a module from inputs [B, C, H, W], network units, to logits [B, classes] or [B, classes, H, W], a `Network`, or
-            the path of a network file. It is copied, and never changed.
+            the path of a network file or of a whole network without code (`.pt2`, `.onnx`, TorchScript). It is copied, and never
+            changed.
         student: the name of an architecture, or a module or `Network`, which is trained in place.
         recipe: a recipe, or its name in `RECIPES`: the method and the training plan, with their source. `auto` examines the
             teacher and picks them; `run.json` then holds what was picked and why.
@@ -74,7 +75,7 @@ def distill(
         budget: wall time (`90s`, `20m`, `1.5h`), CPU time of this process (`15m-cpu`) or images (`50000images`) to which the
             number of rounds is scaled. A run whose time is over ends with its current student.
         compile: mode of torch.compile for the training loop: other rounding, and about a minute before the first round.
-        allow_code: packages whose code may be imported and called to build the teacher.
+        allow_code: packages whose code may be imported and called to build the teacher; a file of TorchScript, which is code.
 
     Returns:
         The student of the last round, or with `ema_decay` the averaged one, in eval mode.

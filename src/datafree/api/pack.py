@@ -29,7 +29,7 @@ def pack(
 
     Args:
         weights: a safetensors file, or a `.pt`, `.pth` or `.th` state dict, also nested under `state_dict` or `model`; or a
-            program that `torch.export.save` wrote.
+            whole network without code: a program of `torch.export`, an ONNX file, TorchScript.
         architecture: a name from `ARCHITECTURES` (`resnet20`), `timm:NAME`, or `package.module:factory`; None for a program.
         inputs: shape and scaling of one input; None: that of timm's `pretrained_cfg`, or the shape that the program says.
         classes: number of classes; None: that of timm's `pretrained_cfg`, or of the program.

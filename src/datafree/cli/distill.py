@@ -86,7 +86,7 @@ def _distill_with(recipe: Recipe, defaults: Defaults, named: bool) -> Callable[.
         The --method flags are those of the recipe's method: name a recipe to see them with its defaults.
 
         Args:
-            teacher: A network file; make one with datafree pack or datafree teach.
+            teacher: A network file (datafree pack, datafree teach), or a whole network: .pt2 of torch.export, .onnx, TorchScript.
             student: Architecture of the student: a name of this package (resnet20, ...), or timm:NAME.
             recipe_name: Name of the recipe: a method's settings with their source; left out, or auto: picked for the teacher.
             config: The run.json of an earlier run, whose settings are used.
@@ -101,7 +101,7 @@ def _distill_with(recipe: Recipe, defaults: Defaults, named: bool) -> Callable[.
             tensorboard: Also write TensorBoard event files to the run's folder.
             budget: Wall time (90s, 20m, 1.5h), CPU time (15m-cpu) or images (50000images) to which the run is scaled.
             compile: Mode of torch.compile for the networks; it takes about a minute first, so it pays only on long runs.
-            allow_code: Packages whose code may be imported and called to build the teacher.
+            allow_code: Packages whose code may be imported and called to build the teacher; or its file, if that is TorchScript.
         """
         if not named and (method or plan):
             raise ValueError("The flags --method and --plan belong to a recipe; name one with --recipe, or give --config.")

@@ -7,11 +7,13 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 import torch
 from helpers import network
+from mutation_ways import raw, tree
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -20,6 +22,7 @@ from datafree.networks.folding import fold_batch_norms
 from datafree.networks.outputs import gradient_arrives
 from datafree.networks.programs.graph import parse
 from datafree.networks.programs.program import Program
+from datafree.networks.sources import as_network
 from datafree.networks.taps import norm_names, norm_statistics, stage_maps
 from datafree.recipes import find_recipe
 
@@ -276,6 +279,29 @@ def test_networks_of_timm_are_the_same(name: str, side: int, tmp_path: Path) -> 
     assert sum(w.numel() for w in found.module.parameters()) == sum(w.numel() for w in module.parameters())
 
 
+def test_archives_of_earlier_versions_of_torch_are_read(exported: Path, resnet: Network, tmp_path: Path) -> None:
+    weights, constants = io.BytesIO(), io.BytesIO()
+    torch.save(dict(resnet.module.state_dict()), weights)
+    torch.save({}, constants)
+
+    def graph_only(name: str, data: bytes) -> bytes | None:
+        return data if "models/" in name or name.endswith("archive_format") else None
+
+    with_pickles = respelt(exported, tmp_path / "2.8.pt2", graph_only)
+    with zipfile.ZipFile(with_pickles, "a") as packed:
+        root = packed.namelist()[0].partition("/")[0]
+        packed.writestr(f"{root}/data/weights/model.pt", weights.getvalue())
+        packed.writestr(f"{root}/data/constants/model.pt", constants.getvalue())
+    with zipfile.ZipFile(exported) as now, zipfile.ZipFile(tmp_path / "2.6.pt2", "w") as packed:
+        graph = next(name for name in now.namelist() if name.endswith("models/model.json"))
+        packed.writestr("serialized_exported_program.json", now.read(graph))
+        packed.writestr("serialized_state_dict.pt", weights.getvalue())
+        packed.writestr("serialized_constants.pt", constants.getvalue())
+        packed.writestr("version", "8.2")
+    for name in ("2.8.pt2", "2.6.pt2"):
+        assert torch.equal(load(tmp_path / name).module(images()), resnet.module(images()))
+
+
 # What a hostile file may hold.
 
 
@@ -406,6 +432,30 @@ def test_a_spoilt_text_of_a_program_is_refused(text: str, words: str, tmp_path: 
     save_file({"train": torch.ones(1)}, tmp_path / "p.safetensors", metadata={"datafree.card": card, "datafree.program": text})
     with pytest.raises(ValueError, match=words):
         load(tmp_path / "p.safetensors")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_is_spoilt_in_a_program_is_refused_in_a_sentence(seed: int, attentive: Path, tmp_path: Path) -> None:
+    random = Random(seed)
+
+    def spoil(name: str, data: bytes) -> bytes:
+        if not name.endswith(("model.json", "config.json")[seed % 2]):
+            return raw(random, data) if seed % 7 == 0 and random.random() < 0.1 else data
+        return json.dumps(tree(random, json.loads(data))).encode("utf-8", "replace")
+
+    said = "."
+    try:
+        as_network(respelt(attentive, tmp_path / "m.pt2", spoil))
+    except ValueError as error:  # or it is served: some spoils do not matter
+        said = str(error)
+    assert said.endswith(".")
+    assert "\n" not in said
+
+
+@pytest.fixture(scope="module")
+def attentive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    return export(Attention().eval(), tmp_path_factory.mktemp("attentive") / "m.pt2")
 
 
 def test_a_card_that_says_program_needs_a_graph(tmp_path: Path) -> None:

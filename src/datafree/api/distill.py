@@ -61,7 +61,8 @@ def distill(
 
     Args:
         teacher: a module from inputs [B, C, H, W], network units, to logits [B, classes] or [B, classes, H, W], a `Network`, or
-            the path of a network file. It is copied, and never changed.
+            the path of a network file or of a whole network without code (`.pt2`, `.onnx`, TorchScript). It is copied, and
+            never changed.
         student: a module or `Network`, which is trained in place; the name of an architecture, with options if it has any
             (`cifar-resnet,depth=26,width=12`); or a size, for which one is chosen (`datafree.students` lists those that come
             into question): `4x` fewer weights than the teacher, `4x-compute` fewer multiply-adds, `5ms` on this CPU, `5ms@8` at
@@ -80,7 +81,8 @@ def distill(
         budget: wall time (`90s`, `20m`, `1.5h`), CPU time of this process (`15m-cpu`) or images (`50000images`) to which the
             number of rounds is scaled. A run whose time is over ends with its current student.
         compile: mode of torch.compile for the training loop: other rounding, and about a minute before the first round.
-        allow_code: packages whose code may be imported and called to build the teacher and the student.
+        allow_code: packages whose code may be imported and called to build the teacher and the student; a file of
+            TorchScript, which is code.
         student_inputs: channels, height and width to which the student resizes its inputs inside, which are the teacher's;
             None: it does not.
         student_weights: file of weights that the student begins with, or `teacher`: wherever names and shapes fit; None:

@@ -27,7 +27,7 @@ def evaluate(
 
     Args:
         network: a module that returns logits [B, classes] or [B, classes, H, W] for inputs [B, C, H, W] in network units, a
-            `Network`, or the path of a network file. It is not changed.
+            `Network`, or the path of a network file or a whole network without code. It is not changed.
         data: labelled data: an `.npz`, a folder, or `torchvision:SET:ROOT`, as on the command line, or `Labelled`.
         inputs: shape and scaling of one input; needed for a plain module, and replaces those of a card.
         against: another network, in any of these forms, for the agreement.

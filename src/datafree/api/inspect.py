@@ -32,7 +32,8 @@ def inspect(file: str | Path, *, preview: str | Path | None = None, allow_code: 
     """Describe a network file or a transfer set for a person.
 
     Args:
-        file: network file or transfer set; for a set in shards their common name.
+        file: network file, whole network without code (`.pt2`, `.onnx`, TorchScript) or transfer set; for a set in shards
+            their common name.
         preview: PNG to write with some images of the set; None: beside the set, as NAME.preview.png.
         allow_code: packages whose code may be imported and called to build the network.
 
@@ -81,6 +82,7 @@ def _examined(network: Network, file: Path, work: Work | None, latency: float, b
     lines = {
         "card": network.card.model_dump_json(indent=2, exclude={"validation"}),
         **_validated(network.card.validation),
+        **({"read as": "; ".join(network.notes)} if network.notes else {}),
         "weights": f"{parameters(network.module):,}",
         "multiply-adds": f"{adds:,} an input",
         "file": f"{file.stat().st_size / 2**20:.2f} MiB",

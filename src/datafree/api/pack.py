@@ -31,7 +31,8 @@ def pack(
 
     Args:
         weights: a safetensors file, or one of `torch.save` that holds a state dict anywhere in it, whatever stands before all
-            its names (docs/checkpoints.md); or a program that `torch.export.save` wrote.
+            its names (docs/checkpoints.md); or a whole network without code: a program of `torch.export`, an ONNX file,
+            TorchScript.
         architecture: a name from `ARCHITECTURES` (`resnet20`), `timm:NAME`, or `package.module:factory`; None for a program.
         inputs: shape and scaling of one input; None: that of timm's `pretrained_cfg`, or the shape that the program says.
         classes: number of classes; None: that of timm's `pretrained_cfg`, or of the program.

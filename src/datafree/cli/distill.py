@@ -104,7 +104,8 @@ def _distill_with(recipe: Recipe, defaults: Defaults, named: bool) -> Callable[.
         The --method flags are those of the recipe's method: name a recipe to see them with its defaults.
 
         Args:
-            teacher: A network file; make one with datafree pack or datafree teach.
+            teacher: A network file (datafree pack, datafree teach), or a whole network: .pt2 of torch.export, .onnx,
+                TorchScript.
             student: Architecture of the student, a name of this package (resnet20, ...) or timm:NAME, options after commas; or
                 its size, for which one is chosen: 4x, 4x-compute, 5ms, 5ms@8, 2MB (datafree students TEACHER lists them).
             recipe_name: Name of the recipe: a method's settings with their source; left out, or auto: picked for the teacher.
@@ -120,7 +121,7 @@ def _distill_with(recipe: Recipe, defaults: Defaults, named: bool) -> Callable[.
             tensorboard: Also write TensorBoard event files to the run's folder.
             budget: Wall time (90s, 20m, 1.5h), CPU time (15m-cpu) or images (50000images) to which the run is scaled.
             compile: Mode of torch.compile for the networks; it takes about a minute first, so it pays only on long runs.
-            allow_code: Packages whose code may be imported and called to build the teacher and the student.
+            allow_code: Packages whose code may be imported and called to build the networks; or a file, if it is TorchScript.
             student_inputs: CHANNELSxHEIGHTxWIDTH to which the student resizes its inputs inside; left out: it does not.
             student_weights: File of weights that the student begins with, or teacher: wherever names and shapes fit.
             race: Number of students of the size --student that get a tenth of the budget each; the best is then distilled.

@@ -12,7 +12,7 @@ def evaluate(network: Path, *, data: str, against: Path | None = None, device: s
     """Accuracy of a network on labelled data, or mIoU if each pixel has a label, and agreement with another network.
 
     Args:
-        network: A network file.
+        network: A network file, or a whole network: .pt2 of torch.export, .onnx, TorchScript.
         data: An .npz (images; labels, one an image or a pixel), a folder with one folder a class, a folder with images
             and masks, or torchvision:SET:ROOT.
         against: Another network file, to report how often both predict the same class.

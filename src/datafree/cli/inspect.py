@@ -11,7 +11,8 @@ def inspect(file: Path, *, preview: Path | None = None, allow_code: Packages = (
     """Show a network file (card, weights, multiply-adds, size, latency) or a transfer set (images, classes, entropy).
 
     Args:
-        file: A network file, or a transfer set; for a set in shards their common name.
+        file: A network file, a whole network (.pt2, .onnx, TorchScript) or a transfer set; for a set in shards their common
+            name.
         preview: PNG to write with some images of the set; left out: beside the set, as NAME.preview.png.
         allow_code: Packages whose code may be imported and called to build the network.
     """

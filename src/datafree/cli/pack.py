@@ -28,19 +28,20 @@ def pack(
     """Make a network file of weights, an architecture and an input description, or of a whole network without code.
 
     Args:
-        weights: A .safetensors file, or one of torch.save with a state dict anywhere in it (docs/checkpoints.md); or a
-            program of torch.export (.pt2).
-        arch: A name of this package (resnet20, ...), timm:NAME, or package.module:factory; left out for a program.
+        weights: A .safetensors file, or one of torch.save with a state dict anywhere in it (docs/checkpoints.md); or a whole
+            network: .pt2 of torch.export, .onnx, TorchScript.
+        arch: A name of this package (resnet20, ...), timm:NAME, or package.module:factory; left out for a whole network.
         out: The network file to write.
-        inputs: CHANNELSxHEIGHTxWIDTH of one input; may be left out for timm's networks, and for a program.
+        inputs: CHANNELSxHEIGHTxWIDTH of one input; may be left out for timm's networks, and for .pt2 and .onnx.
         mean: Mean of each channel, of pixels in [0, 1], which is subtracted from inputs.
         std: Standard deviation of each channel, of pixels in [0, 1], by which inputs are divided.
-        classes: Number of classes; may be left out for timm's networks, and for a program.
+        classes: Number of classes; may be left out for timm's networks, and for .pt2 and .onnx.
         options: Keyword arguments of the factory, as JSON.
         validate: Labelled data that the network was not trained on (.npz, folder, torchvision:SET:ROOT): the card gets its
             accuracy there and a few hundred numbers more, from which no image can be rebuilt.
         accuracy: In place of that, the accuracy in percent that a paper or a model card says.
-        allow_code: Packages whose code may be imported and called to build the network.
+        allow_code: Packages whose code may be imported and called to build the network; or its file, if that is
+            TorchScript.
         which: ema or model: averaged or ordinary weights, where the file has both; or the place of one of several in it.
             Default: the averaged ones, if there are any.
     """

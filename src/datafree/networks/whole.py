@@ -21,9 +21,9 @@ def load(path: str | Path, allow_code: Collection[str] = (), inputs: InputSpec |
     """Read a network file, or a whole network without code.
 
     Args:
-        path: file written by `Network.save` or `datafree pack`, or a program that `torch.export.save` wrote.
+        path: file written by `Network.save` or `datafree pack`, a program that `torch.export.save` wrote, ONNX or TorchScript.
         allow_code: packages whose code may be imported and called to build the network; this package and timm need not be
-            named.
+            named. A file of TorchScript, which is code, by its path.
         inputs: shape and scaling of one input of a whole network; None: the shape that its file says, and pixels in [0, 1].
 
     Returns:

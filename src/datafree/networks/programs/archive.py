@@ -1,5 +1,6 @@
 """Archives of `torch.export.save`, read without their code: the graph as JSON, the weights as plain numbers."""
 
+import errno
 import json
 import math
 import tempfile
@@ -53,8 +54,6 @@ class Archive:
 
 def is_exported(path: Path) -> bool:
     """Whether a file is an archive that `torch.export.save` wrote, by the names of its entries."""
-    if not zipfile.is_zipfile(path):
-        return False
     try:
         with zipfile.ZipFile(path) as packed:
             names = packed.namelist()
@@ -74,6 +73,10 @@ def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, set[str]]]:
             if len(entries) > MOST_TENSORS or sum(entry.file_size for entry in entries) > path.stat().st_size:
                 raise ValueError("says that it holds more than its size; export the network again")
             yield packed, {entry.filename for entry in entries}
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a place in the file that is none
+            raise
+        raise ValueError("is not an archive of torch.export.save, or is cut short; make it again") from error
     except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"is not an archive of torch.export.save, or is cut short ({first_line(error)}); make it again"

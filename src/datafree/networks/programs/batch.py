@@ -1,11 +1,13 @@
 """A program that was exported for one number of images, made to take any: sizes that came from that number follow it."""
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
 
+from datafree.networks.limits import FOREIGN
 from datafree.networks.programs.graph import Argument, Batch, Graph, Node, Value, Weight
 from datafree.networks.programs.operators import operator_of
 from datafree.networks.programs.simulate import World, functions_of, outlines
@@ -47,7 +49,9 @@ class _Freeing:
             base = node.operator.partition(".")[0].removesuffix("_")
             if base in _JOINS:
                 moved = self._spread_parts(moved)
-            self._add(self._following(base, moved), function)
+            with contextlib.suppress(*FOREIGN):  # a hostile program gives any arguments, with which the operator then fails
+                moved = self._following(base, moved)
+            self._add(moved, function)
             made = len(self.one.values) - node.makes
             self.numbers += range(made, made + node.makes)
         outputs = tuple(Value(self.numbers[each.number]) for each in self.graph.outputs)

@@ -52,6 +52,8 @@ class _Reader:
         outputs, names = self._outputs()
         graph = Graph(shape, tuple(self.nodes), outputs, names, frozenset(self.buffers))
         check(graph)
+        if missing := [name for name in graph.weights() if name not in self.weights]:
+            raise ValueError(f"lacks {len(missing)} of its weights, {missing[0][:80]!r} first; export it again")
         return graph, self.weights, images
 
     def _inputs(self) -> tuple[int | None, tuple[int, ...]]:
@@ -69,7 +71,9 @@ class _Reader:
             elif kind == "constant_input" and "as_none" in described["value"]:
                 continue
             else:
-                raise ValueError(f"takes an input that is no tensor ({kind}); export a network that takes one batch of images")
+                raise ValueError(
+                    f"takes an input that is no tensor ({kind[:40]!r}); export a network that takes one batch of images"
+                )
         if len(given) != 1:
             raise ValueError(f"takes {len(given)} tensors; export a network that takes one batch of images")
         self.known[given[0]] = Value(0)
@@ -134,7 +138,9 @@ class _Reader:
                 return Named("layout", "strided")
             case "as_device":
                 return Named("device", "input")
-        raise ValueError(f"has an argument of a kind that is not served ({kind}); give the network's weights and architecture")
+        raise ValueError(
+            f"has an argument of a kind that is not served ({kind[:40]!r}); give the network's weights and architecture"
+        )
 
     def _named(self, written: Any) -> Argument:
         if "name" in written:  # a tensor
@@ -211,7 +217,9 @@ def _tensors(output: Any) -> list[Any]:
         return [{"name": value["as_name"]}]
     if kind == "as_none":
         return []
-    raise ValueError(f"has an operator that makes values of a kind that is not served ({kind}); export the network again")
+    raise ValueError(
+        f"has an operator that makes values of a kind that is not served ({kind[:40]!r}); export the network again"
+    )
 
 
 def _number(value: Any) -> float:

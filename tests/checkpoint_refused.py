@@ -217,12 +217,12 @@ REFUSED = [
         "holds only averaged weights that fit, but those of 'model_ema'",
         which="model",
     ),
-    Row("TorchScript", scripted, "is a TorchScript program"),
+    Row("TorchScript, with `--arch`", scripted, "is TorchScript, which is a whole network"),
     Row(
         "`torch.export`, with `--arch`", exported, "is a program of torch.export, which is a whole network", file="teacher.pt2"
     ),
     Row("`torch.package`", packaged, "is a torch.package archive, which holds code"),
-    Row("ONNX", onnx, "is an ONNX network", file="teacher.onnx"),
+    Row("ONNX, with `--arch`", onnx, "is an ONNX file, which is a whole network", file="teacher.onnx"),
     Row("ONNX under another ending", onnx, "is an ONNX network"),
     Row("Keras 3", zipped("metadata.json", "config.json", "model.weights.h5"), "is a Keras network", file="teacher.keras"),
     Row("Keras, HDF5", content(b"\x89HDF\r\n\x1a\n" + bytes(99)), "is an HDF5 file, as of Keras", file="teacher.h5"),

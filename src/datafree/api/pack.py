@@ -14,6 +14,8 @@ from datafree.networks.programs.files import kind_of
 from datafree.networks.weights import read_checkpoint, refuse_non_finite
 from datafree.networks.whole import load_whole
 
+_ARTICLES = {"p": "a ", "O": "an "}  # before the kinds of files of whole networks, by their first letters
+
 
 def pack(
     weights: str | Path,
@@ -96,7 +98,7 @@ def _whole(
 ) -> Network:
     """The whole network in a file. Raises as `pack` does."""
     if architecture is not None:
-        raise ValueError(f"{file} is a {kind}, which is a whole network; leave --arch out.")
+        raise ValueError(f"{file} is {_ARTICLES.get(kind[0], '')}{kind}, which is a whole network; leave --arch out.")
     packed = load_whole(file, kind, allow_code, inputs, mean, std)
     refuse_non_finite(packed.module, str(file))
     logits = probe("network", packed.module, packed.card.inputs)

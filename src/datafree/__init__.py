@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from datafree.methods.sttss import STTSS
     from datafree.methods.zskt import ZSKT
     from datafree.networks.build import build
-    from datafree.networks.network import Card, Network, load
+    from datafree.networks.folders import load
+    from datafree.networks.network import Card, Network
     from datafree.recipes import RECIPES
 
 __version__ = "0.1.0"

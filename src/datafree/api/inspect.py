@@ -12,9 +12,10 @@ from datafree.data.drawing import save_grid
 from datafree.data.sets import TransferSet, as_uint8, is_set, read_set, spread
 from datafree.networks.cost import LONGEST, latency_ms, multiply_adds
 from datafree.networks.estimate import MOST_BYTES, Work, refuse_costly
+from datafree.networks.folders import load
 from datafree.networks.health import Health, examine
-from datafree.networks.network import Network, load
-from datafree.networks.outputs import LARGE, describe_broken, explained, probe
+from datafree.networks.network import Network
+from datafree.networks.outputs import LARGE, describe_broken, explained, probe, taken_from
 from datafree.networks.teacher import NOTES, REFUSED
 from datafree.networks.weights import describe_non_finite, parameters
 from datafree.recipes.auto import default_seconds, look_seconds, pick
@@ -73,7 +74,8 @@ def _examined(network: Network, file: Path, work: Work | None, latency: float, b
         "card": network.card.model_dump_json(indent=2),
         "weights": f"{parameters(network.module):,}",
         "multiply-adds": f"{adds:,} an input",
-        "file": f"{file.stat().st_size / 2**20:.2f} MiB",
+        **({"answer": f"takes {taken}"} if (taken := taken_from(network.module, inputs)) else {}),
+        "file": f"{_bytes(file) / 2**20:.2f} MiB",
         "latency": f"{latency:.2f} ms an input on this CPU",
     }
     if broken:
@@ -85,6 +87,12 @@ def _examined(network: Network, file: Path, work: Work | None, latency: float, b
     if broken:
         return lines | {name: text for name, text in found.items() if name not in OF_ANSWERS}
     return lines | found | {"auto": _would_take(network, health)}
+
+
+def _bytes(file: Path) -> int:
+    """Size of a file, or of all files in a folder; 0 for a name of the Hub."""
+    files = file.iterdir() if file.is_dir() else [file]
+    return sum(each.stat().st_size for each in files if each.is_file())
 
 
 def _cost(work: Work, latency: float) -> str:

@@ -13,7 +13,7 @@ from datafree.core.terminal import show
 def pack(
     weights: Path,
     *,
-    arch: str,
+    arch: str | None = None,
     out: Path,
     inputs: str | None = None,
     mean: Numbers = (),
@@ -25,13 +25,15 @@ def pack(
     """Make a network file of weights, an architecture and an input description.
 
     Args:
-        weights: A .safetensors file, or a .pt/.pth/.th state dict (also nested under state_dict or model).
-        arch: A name of this package (resnet20, ...), timm:NAME, or package.module:factory.
+        weights: A .safetensors file, or a .pt/.pth/.th state dict (also nested under state_dict or model); or a
+            folder of transformers, timm or datafree push, or hf-hub:OWNER/NAME.
+        arch: A name of this package (resnet20, ...), timm:NAME, torchvision:NAME, package.module:factory, or file.py:factory;
+            left out for a folder.
         out: The network file to write.
-        inputs: CHANNELSxHEIGHTxWIDTH of one input; may be left out for timm's networks.
+        inputs: CHANNELSxHEIGHTxWIDTH of one input; may be left out for networks of timm and torchvision, and folders.
         mean: Mean of each channel, of pixels in [0, 1], which is subtracted from inputs.
         std: Standard deviation of each channel, of pixels in [0, 1], by which inputs are divided.
-        classes: Number of classes; may be left out for timm's networks.
+        classes: Number of classes; may be left out for networks of timm and torchvision, and folders.
         options: Keyword arguments of the factory, as JSON.
         allow_code: Packages whose code may be imported and called to build the network.
     """
@@ -42,7 +44,8 @@ def pack(
         raise ValueError("--mean or --std is given without the shape of inputs; pass --inputs CHANNELSxHEIGHTxWIDTH too.")
     packed = datafree.pack(weights, arch, spec, classes, options_of(options), allow_code)
     packed.save(out)
-    show(f"{out}: {arch}, {packed.parameters:,} weights, inputs {packed.card.inputs}, {packed.card.classes} classes")
+    card = packed.card
+    show(f"{out}: {card.architecture}, {packed.parameters:,} weights, inputs {card.inputs}, {card.classes} classes")
 
 
 def options_of(text: str) -> dict[str, Option]:

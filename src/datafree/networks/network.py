@@ -20,7 +20,7 @@ from datafree.networks.limits import FOREIGN, SCRATCH, SPARE, reason_of
 from datafree.networks.outputs import TASKS
 from datafree.networks.weights import existing_file, parameters
 
-_LABEL = "datafree.card"
+LABEL = "datafree.card"
 _UNUSED = "num_batches_tracked"  # a counter that nothing here reads, and that files from before torch 0.4.1 lack
 
 
@@ -30,7 +30,7 @@ class Card(Settings):
     format: Literal[1] = 1
     """Version of the card's format."""
     architecture: str = Field(max_length=200)
-    """A name from `ARCHITECTURES`, `timm:NAME`, or `package.module:factory`."""
+    """A name from `ARCHITECTURES`, `timm:NAME`, `torchvision:NAME`, `transformers:TASK`, or `package.module:factory`."""
     options: dict[str, Option] = Field(default_factory=dict, max_length=64)
     """Keyword arguments of the factory."""
     classes: int = Field(ge=2, le=1_000_000)
@@ -83,13 +83,13 @@ class Network:
             OSError: the file cannot be written; an earlier one is kept.
         """
         tensors = {name: value.detach().cpu().contiguous().clone() for name, value in self.module.state_dict().items()}
-        label = {_LABEL: self.card.model_dump_json()}
+        label = {LABEL: self.card.model_dump_json()}
         replace_atomically(Path(path), lambda temporary: save_file(tensors, temporary, metadata=label), parents=True)
 
 
 def read_card(path: str | Path) -> Card:
     """The card of a network file, without its weights. Raises `ValueError` if the file has no valid card."""
-    return _parse_card(metadata_entry(existing_file(path), _LABEL), path)
+    return _parse_card(metadata_entry(existing_file(path), LABEL), path)
 
 
 def load(path: str | Path, allow_code: Collection[str] = ()) -> Network:
@@ -108,7 +108,7 @@ def load(path: str | Path, allow_code: Collection[str] = ()) -> Network:
             `allow_code`.
     """
     with opened_safetensors(existing_file(path)) as (metadata, read):
-        card = _parse_card(metadata.get(_LABEL), path)
+        card = _parse_card(metadata.get(LABEL), path)
         return from_card(card, read(), path, allow_code)
 
 

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from datafree.core.spec import InputSpec
 from datafree.networks.build import build
 from datafree.networks.estimate import refuse_costly
-from datafree.networks.network import Card, Network, load
+from datafree.networks.folders import load
+from datafree.networks.network import Card, Network
 from datafree.networks.outputs import TASKS, probe, refuse_broken
 from datafree.networks.weights import refuse_non_finite
 

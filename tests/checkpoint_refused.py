@@ -232,7 +232,7 @@ REFUSED = [
     Row("GGUF", content(b"GGUF\x03\0\0\0" + bytes(99)), "is a GGUF file of quantised weights", file="teacher.gguf"),
     Row("`.npz`", npz, "is an archive of numpy arrays", file="weights.npz"),
     Row("`.npy`", npy, "is one numpy array", file="weights.npy"),
-    Row("a folder of Hugging Face or of torch.distributed", folder, "is a folder", file="teacher"),
+    Row("a folder of Hugging Face or of torch.distributed, with `--arch`", folder, "says its own architecture", file="teacher"),
     Row(
         "`model.safetensors.index.json`",
         content(JSON({"metadata": {"total_size": 9}, "weight_map": {}}).encode()),

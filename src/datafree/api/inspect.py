@@ -14,7 +14,7 @@ from datafree.networks.cost import LONGEST, latency_ms, multiply_adds
 from datafree.networks.estimate import MOST_BYTES, Work, refuse_costly
 from datafree.networks.health import Health, examine
 from datafree.networks.network import Network
-from datafree.networks.outputs import LARGE, describe_broken, explained, probe
+from datafree.networks.outputs import LARGE, describe_broken, explained, probe, taken_from
 from datafree.networks.teacher import NOTES, REFUSED
 from datafree.networks.validation import Validation
 from datafree.networks.weights import describe_non_finite, parameters
@@ -85,7 +85,8 @@ def _examined(network: Network, file: Path, work: Work | None, latency: float, b
         **({"read as": "; ".join(network.notes)} if network.notes else {}),
         "weights": f"{parameters(network.module):,}",
         "multiply-adds": f"{adds:,} an input",
-        "file": f"{file.stat().st_size / 2**20:.2f} MiB",
+        **({"answer": f"takes {taken}"} if (taken := taken_from(network.module, inputs)) else {}),
+        "file": f"{_bytes(file) / 2**20:.2f} MiB",
         "latency": f"{latency:.2f} ms an input on this CPU",
     }
     if broken:
@@ -97,6 +98,12 @@ def _examined(network: Network, file: Path, work: Work | None, latency: float, b
     if broken:
         return lines | {name: text for name, text in found.items() if name not in OF_ANSWERS}
     return lines | found | {"auto": _would_take(network, health)}
+
+
+def _bytes(file: Path) -> int:
+    """Size of a file, or of all files in a folder; 0 for a name of the Hub."""
+    files = file.iterdir() if file.is_dir() else [file]
+    return sum(each.stat().st_size for each in files if each.is_file())
 
 
 def _cost(work: Work, latency: float) -> str:

@@ -8,6 +8,8 @@ from datafree.core.spec import InputSpec
 from datafree.networks.build import timm_description
 from datafree.networks.choice import Choice
 from datafree.networks.estimate import refuse_costly
+from datafree.networks.folders import is_folder, load_folder
+from datafree.networks.named import TORCHVISION, torchvision_description
 from datafree.networks.network import Card, Network, from_card
 from datafree.networks.outputs import TASKS, probe, refuse_broken
 from datafree.networks.programs.files import kind_of
@@ -34,10 +36,12 @@ def pack(
     Args:
         weights: a safetensors file, or one of `torch.save` that holds a state dict anywhere in it, whatever stands before all
             its names (docs/checkpoints.md); or a whole network without code: a program of `torch.export`, an ONNX file,
-            TorchScript.
-        architecture: a name from `ARCHITECTURES` (`resnet20`), `timm:NAME`, or `package.module:factory`; None for a program.
-        inputs: shape and scaling of one input; None: that of timm's `pretrained_cfg`, or the shape that the program says.
-        classes: number of classes; None: that of timm's `pretrained_cfg`, or of the program.
+            TorchScript; or a folder of transformers or timm, or `hf-hub:OWNER/NAME`.
+        architecture: a name from `ARCHITECTURES` (`resnet20`), `timm:NAME`, `torchvision:NAME`, `package.module:factory`, or
+            `file.py:factory`; None for a whole network or a folder, which say it.
+        inputs: shape and scaling of one input; None: that of timm's `pretrained_cfg`, of the transforms of torchvision's
+            weights, of the folder, or the shape that a program says.
+        classes: number of classes; None: as many as those say.
         options: keyword arguments of the factory.
         allow_code: packages whose code may be imported and called to build the network; this package and timm need not be
             named.
@@ -55,6 +59,8 @@ def pack(
             missing, a weight or an answer is not finite, a pass is beyond the limits of `networks/estimate.py`, or the network
             returns another number of classes.
     """
+    if is_folder(weights):
+        return _folder(weights, architecture, inputs, classes, allow_code)
     if Path(weights).is_file() and (kind := kind_of(Path(weights))):
         return _whole(weights, kind, architecture, inputs, classes, allow_code, mean, std)
     if architecture is None:
@@ -62,6 +68,9 @@ def pack(
     if inputs is None and (mean or std):
         raise ValueError("--mean or --std is given without the shape of inputs; pass --inputs CHANNELSxHEIGHTxWIDTH too.")
     checkpoint = read_checkpoint(weights)
+    if architecture.startswith(TORCHVISION) and (inputs is None or classes is None):
+        known_inputs, known_classes = torchvision_description(architecture.removeprefix(TORCHVISION))
+        inputs, classes = inputs or known_inputs, classes or known_classes
     if architecture.startswith("timm:") and (inputs is None or classes is None):
         timm_inputs, timm_classes = timm_description(architecture.removeprefix("timm:"))
         inputs, classes = inputs or timm_inputs, classes or timm_classes
@@ -107,3 +116,20 @@ def _whole(
         raise ValueError(f"{file} returns {packed.card.classes} classes, not {classes}; leave --classes out.")
     history = ({"event": "packed", "from": Path(file).name, "kind": kind},)
     return Network(packed.module, packed.card.model_copy(update={"history": history}), packed.notes)
+
+
+def _folder(
+    folder: str | Path, architecture: str | None, inputs: InputSpec | None, classes: int | None, allow_code: Collection[str]
+) -> Network:
+    """The network in a folder. Raises as `pack` does."""
+    if architecture is not None:
+        raise ValueError(f"{folder} says its own architecture; leave --arch out.")
+    packed = load_folder(folder, inputs, allow_code)
+    refuse_non_finite(packed.module, str(folder))
+    refuse_costly("network", packed.module, packed.card.inputs)
+    logits = probe("network", packed.module, packed.card.inputs)
+    refuse_broken("network", packed.module, packed.card.inputs, logits)
+    packed.card.check(logits)
+    if classes is not None and classes != packed.card.classes:
+        raise ValueError(f"{folder} returns {packed.card.classes} classes, not {classes}; leave --classes out.")
+    return packed

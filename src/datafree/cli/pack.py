@@ -29,13 +29,14 @@ def pack(
 
     Args:
         weights: A .safetensors file, or one of torch.save with a state dict anywhere in it (docs/checkpoints.md); or a whole
-            network: .pt2 of torch.export, .onnx, TorchScript.
-        arch: A name of this package (resnet20, ...), timm:NAME, or package.module:factory; left out for a whole network.
+            network: .pt2 of torch.export, .onnx, TorchScript; or a folder of transformers or timm, or hf-hub:OWNER/NAME.
+        arch: A name of this package (resnet20, ...), timm:NAME, torchvision:NAME, package.module:factory, or file.py:factory;
+            left out for a whole network or a folder.
         out: The network file to write.
-        inputs: CHANNELSxHEIGHTxWIDTH of one input; may be left out for timm's networks, and for .pt2 and .onnx.
+        inputs: CHANNELSxHEIGHTxWIDTH of one input; may be left out for networks of timm and torchvision, folders, .pt2, .onnx.
         mean: Mean of each channel, of pixels in [0, 1], which is subtracted from inputs.
         std: Standard deviation of each channel, of pixels in [0, 1], by which inputs are divided.
-        classes: Number of classes; may be left out for timm's networks, and for .pt2 and .onnx.
+        classes: Number of classes; may be left out where inputs may.
         options: Keyword arguments of the factory, as JSON.
         validate: Labelled data that the network was not trained on (.npz, folder, torchvision:SET:ROOT): the card gets its
             accuracy there and a few hundred numbers more, from which no image can be rebuilt.

@@ -11,6 +11,7 @@ from torch import nn
 
 from datafree.core.settings import Option, first_line, unknown
 from datafree.core.spec import InputSpec
+from datafree.networks import hub, named
 from datafree.networks.architectures import ARCHITECTURES
 from datafree.networks.limits import FOREIGN, MAX_WEIGHTS, BeyondLimits, check_options, limited, reason_of
 
@@ -31,7 +32,8 @@ def build(
     """Build a network with random weights.
 
     Args:
-        architecture: a name from `ARCHITECTURES` (`resnet20`), `timm:NAME`, or `package.module:factory`.
+        architecture: a name from `ARCHITECTURES` (`resnet20`), `timm:NAME`, `torchvision:NAME`, `package.module:factory`, or
+            `file.py:factory`.
         inputs: shape and scaling of one input.
         classes: number of classes, the size of dim 1 of the logits.
         options: keyword arguments of the factory.
@@ -125,24 +127,29 @@ def _factory(
         return partial(ARCHITECTURES[architecture], inputs.shape, classes, **options)
     if architecture.startswith("timm:"):
         return _timm_factory(architecture, inputs, classes, options)
+    if architecture.startswith(hub.PREFIX):
+        return hub.factory(architecture, classes, options)
+    if architecture.startswith(named.TORCHVISION):
+        return named.torchvision_factory(architecture, classes, options)
     if ":" in architecture:
         factory = _import_factory(architecture, allow_code)
         check_options(architecture, options, _LOADS)
         factory, options = _by_name(factory, options)
         return partial(factory, **{**_without_downloads(factory), **options})
-    raise unknown("network", architecture, ARCHITECTURES, ", timm:NAME, or package.module:factory")
+    others = ", timm:NAME, torchvision:NAME, package.module:factory, or file.py:factory"
+    raise unknown("network", architecture, ARCHITECTURES, others)
 
 
 def _import_factory(architecture: str, allow_code: Collection[str]) -> Any:
     module_name, _, name = architecture.partition(":")
-    package = module_name.partition(".")[0]
+    package = named.trusted_name(module_name)
     if package not in allow_code:
         raise ValueError(
-            f"Building {architecture!r} imports and runs the code of package {package!r}; if you trust it, "
+            f"Building {architecture!r} imports and runs the code of {named.kind_of(package)} {package!r}; if you trust it, "
             f"pass --allow-code {package}."
         )
     try:
-        return getattr(importlib.import_module(module_name), name)
+        return getattr(named.imported(module_name), name)
     except FOREIGN as error:  # an import runs code of others, which may raise anything
         reason = reason_of(error)
         raise ValueError(f"{architecture!r} cannot be imported ({reason}); check the name and what is installed.") from error

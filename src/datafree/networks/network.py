@@ -27,7 +27,7 @@ from datafree.networks.shrunk import Channels, refuse_swollen, shrink_layers
 from datafree.networks.validation import Validation
 from datafree.networks.weights import existing_file, parameters
 
-_LABEL, _GRAPH = "datafree.card", "datafree.program"
+LABEL, _GRAPH = "datafree.card", "datafree.program"
 _UNUSED = "num_batches_tracked"  # a counter that nothing here reads, and that files from before torch 0.4.1 lack
 
 
@@ -37,7 +37,8 @@ class Card(Settings):
     format: Literal[1] = 1
     """Version of the card's format."""
     architecture: str = Field(max_length=200)
-    """A name from `ARCHITECTURES`, `timm:NAME`, `package.module:factory`, or `program`: the file holds the network's graph."""
+    """A name from `ARCHITECTURES`, `timm:NAME`, `torchvision:NAME`, `transformers:TASK`, `package.module:factory`, or
+    `program`: the file holds the network's graph."""
     options: dict[str, Option] = Field(default_factory=dict, max_length=64)
     """Keyword arguments of the factory."""
     classes: int = Field(ge=2, le=1_000_000)
@@ -114,7 +115,7 @@ class Network:
 
     def _content(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         tensors = {name: value.detach().cpu().contiguous().clone() for name, value in self.module.state_dict().items()}
-        label = {_LABEL: self.card.model_dump_json()}
+        label = {LABEL: self.card.model_dump_json()}
         if self.card.architecture in BLACK_BOXES:
             raise ValueError(
                 f"A network that runs as {self.card.architecture} has no graph that could be kept; give its own file as the "
@@ -127,7 +128,7 @@ class Network:
 
 def read_card(path: str | Path) -> Card:
     """The card of a network file, without its weights. Raises `ValueError` if the file has no valid card."""
-    return _parse_card(metadata_entry(existing_file(path), _LABEL), path)
+    return _parse_card(metadata_entry(existing_file(path), LABEL), path)
 
 
 def load(path: str | Path, allow_code: Collection[str] = ()) -> Network:
@@ -146,7 +147,7 @@ def load(path: str | Path, allow_code: Collection[str] = ()) -> Network:
             `allow_code`.
     """
     with opened_safetensors(existing_file(path)) as (metadata, read):
-        card = _parse_card(metadata.get(_LABEL), path)
+        card = _parse_card(metadata.get(LABEL), path)
         if card.architecture == PROGRAM:
             return _program(card, metadata.get(_GRAPH, ""), read, path)
         return from_card(card, read(), path, allow_code)

@@ -20,15 +20,48 @@ LARGE = 2**19  # values of an input, beyond which one image of noise must do: 3x
 
 
 def logits_of(output: object) -> object:
-    """The logits in an output that is a mapping (`{"out": ...}`), without auxiliary ones; any other output unchanged.
+    """The logits in an output that is a mapping, has attributes, or is a tuple or list; any other output unchanged.
 
-    Those of a convolutional head, [B, classes, 1, 1], become [B, classes].
+    That is the entry or attribute `out` or `logits`, else the first tensor that can be logits: auxiliary ones follow. Those of
+    a convolutional head, [B, classes, 1, 1], become [B, classes].
     """
-    if isinstance(output, Mapping):
-        output = next((output[name] for name in _LOGITS if name in output), output)
+    output = _taken(output)[0]
     if isinstance(output, Tensor) and output.dim() == 4 and output.shape[2:] == (1, 1):
         return output.flatten(1)
     return output
+
+
+def taken_of(output: object) -> str:
+    """What `logits_of` takes, as `item 0 of a tuple of 2`; empty if the output is a tensor."""
+    return _taken(output)[1]
+
+
+def taken_from(network: nn.Module, inputs: InputSpec) -> str:
+    """What is taken of the outputs of `network`, as `taken_of` says it. Raises `ValueError` if it fails."""
+    with explained("network", network, inputs), torch.no_grad(), evaluating(network):
+        return taken_of(network(_few(network, inputs)[:1]))
+
+
+def _taken(output: object) -> tuple[object, str]:
+    if isinstance(output, Tensor):
+        return output, ""
+    kind = type(output).__name__
+    if isinstance(output, Mapping):
+        for name in (*_LOGITS, *output):
+            if _fits(output.get(name)):
+                return output[name], f"entry {name!r} of a {kind}"
+    for name in _LOGITS:
+        if _fits(found := getattr(output, name, None)):
+            return found, f"attribute {name!r} of a {kind}"
+    if isinstance(output, tuple | list):
+        for index, each in enumerate(output):
+            if _fits(each):
+                return each, f"item {index} of a {kind} of {len(output)}"
+    return output, ""
+
+
+def _fits(value: object) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point() and value.dim() in TASKS and value.shape[1] > 1
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from datafree.core.settings import explain
 from datafree.core.spec import InputSpec
 from datafree.networks.estimate import refuse_costly
+from datafree.networks.folders import is_folder, load_folder
 from datafree.networks.network import Card, Network
 from datafree.networks.network import load as load_file
 from datafree.networks.outputs import TASKS, probe, refuse_bound
@@ -18,10 +19,11 @@ _PIXELS = "given as pixels in [0, 1]; if it was trained on others, make a file w
 
 
 def load(path: str | Path, allow_code: Collection[str] = (), inputs: InputSpec | None = None) -> Network:
-    """Read a network file, or a whole network without code.
+    """Read a network file, a whole network without code, or a folder.
 
     Args:
-        path: file written by `Network.save` or `datafree pack`, a program that `torch.export.save` wrote, ONNX or TorchScript.
+        path: file written by `Network.save` or `datafree pack`, a program that `torch.export.save` wrote, ONNX or
+            TorchScript; or a folder of transformers or timm, or `hf-hub:OWNER/NAME`.
         allow_code: packages whose code may be imported and called to build the network; this package and timm need not be
             named. A file of TorchScript, which is code, by its path.
         inputs: shape and scaling of one input of a whole network; None: the shape that its file says, and pixels in [0, 1].
@@ -33,6 +35,8 @@ def load(path: str | Path, allow_code: Collection[str] = (), inputs: InputSpec |
         ValueError: the file does not exist, has no valid card or weights that do not fit it, cannot be served, or needs code
             that is not in `allow_code`.
     """
+    if is_folder(path):
+        return load_folder(path, inputs, allow_code)
     kind = kind_of(existing_file(path))
     if not kind:
         return load_file(path, allow_code)

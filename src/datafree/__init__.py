@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from datafree.api.export_set import export_set
     from datafree.api.inspect import inspect
     from datafree.api.pack import pack
+    from datafree.api.push import push
     from datafree.api.race import race
     from datafree.api.report import compare, report
     from datafree.api.reproduce import reproduce
@@ -82,6 +83,7 @@ _MODULES = {
     "inspect": "api.inspect",
     "load": "networks.whole",
     "pack": "api.pack",
+    "push": "api.push",
     "race": "api.race",
     "report": "api.report",
     "reproduce": "api.reproduce",
@@ -126,6 +128,7 @@ __all__ = [
     "inspect",
     "load",
     "pack",
+    "push",
     "race",
     "report",
     "reproduce",

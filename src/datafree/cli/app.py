@@ -28,6 +28,7 @@ COMMANDS = {
     "compare": "Put runs side by side.",
     "students": "List smaller networks for a teacher, with their sizes.",
     "export": "Write a network as ONNX, pt2 or for ExecuTorch, also in int8.",
+    "push": "Write a student as a folder of the Hugging Face Hub, or upload it.",
     "export-set": "Write a transfer set as an image folder, WebDataset shards or an .npz.",
 }
 # The flags of these depend on the recipe, so they are created when the command is called.

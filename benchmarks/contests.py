@@ -24,9 +24,9 @@ from datafree.methods.common.losses import soft_cross_entropy, statistics_distan
 from datafree.methods.deepinversion import DeepInversion
 from datafree.methods.dfad import DFAD
 from datafree.methods.stored import Stored
-from datafree.networks.build import build
+from datafree.networks.building.build import build
+from datafree.networks.inside.taps import norm_statistics
 from datafree.networks.outputs import TASKS, probe
-from datafree.networks.taps import norm_statistics
 from datafree.networks.teacher import Teacher
 
 # What is measured comes after its inversion, so a single step serves.

@@ -20,8 +20,8 @@ from grid import RESNET, datafree
 from datafree import evaluate, load, students
 from datafree.core.files import write_text
 from datafree.core.runtime import Runtime
-from datafree.networks.cost import latency_ms, multiply_adds
-from datafree.networks.weights import parameters
+from datafree.networks.inside.cost import latency_ms, multiply_adds
+from datafree.networks.saved.weights import parameters
 from datafree.reports import record
 
 BESIDE = "resnet20-half"  # what a person named by hand before

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from datafree.methods.stored import Stored
     from datafree.methods.sttss import STTSS
     from datafree.methods.zskt import ZSKT
-    from datafree.networks.build import build
+    from datafree.networks.building.build import build
     from datafree.networks.network import Card, Network
     from datafree.networks.whole import load
     from datafree.recipes import RECIPES
@@ -72,7 +72,7 @@ _MODULES = {
     "Training": "engine.supervised",
     "TransferSet": "data.sets",
     "ZSKT": "methods.zskt",
-    "build": "networks.build",
+    "build": "networks.building.build",
     "compare": "api.report",
     "demo": "api.demo",
     "distill": "api.distill",

@@ -16,7 +16,7 @@ from datafree.cli import main
 from datafree.core.runtime import Precision, Runtime
 from datafree.engine import loop
 from datafree.engine.method import Problem
-from datafree.networks.cost import seconds_by_precision
+from datafree.networks.inside.cost import seconds_by_precision
 from datafree.networks.teacher import Teacher
 from datafree.recipes import auto
 from datafree.recipes.auto import Choice, choose

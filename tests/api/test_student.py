@@ -13,8 +13,8 @@ from datafree.cli.app import main
 from datafree.core.files import sha256
 from datafree.engine.recipe import Recipe
 from datafree.engine.record import STUDENT, taken_before
-from datafree.networks.resized import Resized
 from datafree.networks.shrink import choose
+from datafree.networks.shrink.resized import Resized
 from datafree.networks.start import start_from
 from datafree.recipes import find_recipe
 

@@ -28,7 +28,7 @@ from datafree.data.images import list_images, read_files, read_mask
 from datafree.data.labelled import load_labelled
 from datafree.data.sets import SetCard, read_set, shard_path, write_shard
 from datafree.networks.network import load
-from datafree.networks.weights import read_weights
+from datafree.networks.saved.weights import read_weights
 
 
 def pixels(n: int = 6, shape: tuple[int, ...] = INPUTS.shape, dtype: torch.dtype = torch.uint8) -> Tensor:

@@ -41,12 +41,13 @@ from datafree.core.pickles import read_torch
 from datafree.core.runtime import Runtime
 from datafree.data.labelled import Labelled
 from datafree.engine.record import read_checkpoint
-from datafree.networks import estimate, health
-from datafree.networks.estimate import refuse_costly
+from datafree.networks.building import work
+from datafree.networks.building.work import refuse_costly
+from datafree.networks.inside import health
 from datafree.networks.network import load
 from datafree.networks.outputs import gradient_arrives, kind_of_outputs, probe
+from datafree.networks.saved.weights import read_weights
 from datafree.networks.teacher import Teacher
-from datafree.networks.weights import read_weights
 
 PLAN = Plan(rounds=2, steps=1, batch=4, log_every=1, eval_every=0, grid_every=0, save_every=9)
 inspection = import_module("datafree.api.inspect")  # whose name in the package is the function's
@@ -444,7 +445,7 @@ def test_an_input_that_takes_too_much_memory_is_refused_before_any_is_used(verb:
 def test_an_input_that_takes_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = InputSpec(shape=(3, 256, 256))
     assert refuse_costly("network", Large(3, 16), inputs) is not None
-    monkeypatch.setattr(estimate, "MOST_WORK", 10**7)
+    monkeypatch.setattr(work, "MOST_WORK", 10**7)
     with pytest.raises(ValueError, match=r"billion multiply-adds for one input of 3x256x256, and the limit"):
         refuse_costly("network", Large(3, 16), inputs)
 

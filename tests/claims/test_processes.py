@@ -31,7 +31,7 @@ from datafree.methods.csd import CSD
 from datafree.methods.dda import DDA
 from datafree.methods.fast import Fast
 from datafree.methods.stored import Stored
-from datafree.networks.weights import fingerprint
+from datafree.networks.saved.weights import fingerprint
 from datafree.recipes import find_recipe
 
 

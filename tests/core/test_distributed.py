@@ -9,8 +9,8 @@ from torch import Tensor
 
 from datafree.core.distributed import is_distributed, launch_rank, mean_over_ranks, process_group
 from datafree.methods.common.losses import statistics_distance
-from datafree.networks.statistics import moments
-from datafree.networks.taps import norm_statistics
+from datafree.networks.inside.statistics import moments
+from datafree.networks.inside.taps import norm_statistics
 
 
 def objective(x: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ from datafree.data.pool import Batch, Pool
 from datafree.engine import alarm
 from datafree.engine.alarm import Alarm, SetAlarm
 from datafree.engine.method import NoStudent, Problem
+from datafree.networks.saved.weights import fingerprint
 from datafree.networks.teacher import Teacher
-from datafree.networks.weights import fingerprint
 
 
 def linear(favourite: int | None = None) -> nn.Module:

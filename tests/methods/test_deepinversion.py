@@ -12,7 +12,7 @@ from datafree.data.digits import digits
 from datafree.engine.method import NoStudent, Problem
 from datafree.methods.common.losses import jensen_shannon, statistics_distance
 from datafree.methods.deepinversion import DeepInversionSynthesizer
-from datafree.networks.taps import norm_statistics
+from datafree.networks.inside.taps import norm_statistics
 from datafree.networks.teacher import Teacher
 
 FAST = DeepInversion(inversion={"batch": 50, "steps": 150, "lr": 0.1}, roll=1)

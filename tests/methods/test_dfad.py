@@ -9,7 +9,7 @@ from datafree.core.runtime import Runtime
 from datafree.engine.method import Problem
 from datafree.methods.common.losses import statistics_distance
 from datafree.methods.dfad import DFAD, DFADSynthesizer
-from datafree.networks.taps import norm_statistics
+from datafree.networks.inside.taps import norm_statistics
 from datafree.networks.teacher import Teacher
 
 

@@ -11,7 +11,7 @@ from datafree.engine.method import Problem
 from datafree.methods import dfq
 from datafree.methods.common.losses import negative_entropy, own_cross_entropy, statistics_distance
 from datafree.methods.dfq import DFQ, DFQSynthesizer
-from datafree.networks.taps import norm_statistics
+from datafree.networks.inside.taps import norm_statistics
 from datafree.networks.teacher import Teacher
 
 SMALL = DFQ(latent={"size": 8, "width": 8}, batch=32, lr=1e-2)

@@ -17,7 +17,7 @@ from datafree.engine.method import NoStudent, Problem
 from datafree.methods.common import inversion
 from datafree.methods.common.losses import agreed_divergence, statistics_distance
 from datafree.methods.fast import FastSynthesizer
-from datafree.networks.taps import norm_statistics
+from datafree.networks.inside.taps import norm_statistics
 from datafree.networks.teacher import Teacher
 
 SMALL = Fast(

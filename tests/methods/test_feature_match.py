@@ -8,7 +8,7 @@ from datafree import InputSpec, build
 from datafree.core.runtime import Runtime
 from datafree.engine.method import Problem
 from datafree.methods.common.feature_match import Embedding, FeatureMatch
-from datafree.networks.taps import last_maps
+from datafree.networks.inside.taps import last_maps
 from datafree.networks.teacher import Teacher
 
 COLOUR = InputSpec(shape=(3, 32, 32))

@@ -7,7 +7,7 @@ from torch import Tensor
 from datafree.core.runtime import Runtime
 from datafree.methods.common.history import History
 from datafree.methods.common.inversion import Inversion, Plateau, descend
-from datafree.networks.taps import NormStatistics
+from datafree.networks.inside.taps import NormStatistics
 
 FAST = Inversion(lr=0.4, betas=(0.9, 0.999))
 

@@ -17,7 +17,7 @@ from datafree.methods.common.losses import (
     statistics_distance,
     total_variation,
 )
-from datafree.networks.taps import NormStatistics
+from datafree.networks.inside.taps import NormStatistics
 
 SHAPES = [(5, 4), (2, 4, 3, 3)]
 

@@ -18,7 +18,7 @@ from datafree.engine.method import NoStudent, Problem
 from datafree.methods.common.generators import Latent, plain_start
 from datafree.methods.common.losses import statistics_distance
 from datafree.methods.nayer import LabelGenerator, NAYERSynthesizer, class_embeddings
-from datafree.networks.taps import norm_statistics
+from datafree.networks.inside.taps import norm_statistics
 from datafree.networks.teacher import Teacher
 
 SMALL = NAYER(

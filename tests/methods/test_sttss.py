@@ -9,7 +9,7 @@ from datafree import STTSS, InputSpec
 from datafree.core.runtime import Runtime
 from datafree.engine.method import Problem
 from datafree.methods.sttss import STTSSSynthesizer, head_and_feature, row_correlation
-from datafree.networks.taps import calls
+from datafree.networks.inside.taps import calls
 from datafree.networks.teacher import Teacher
 
 COLOUR = InputSpec(shape=(3, 32, 32))

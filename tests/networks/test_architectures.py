@@ -7,7 +7,7 @@ from plain import PlainUpsampleGenerator
 
 from datafree.methods.common.generators import GENERATORS, Doubling
 from datafree.networks.architectures.classifiers import CLASSIFIERS
-from datafree.networks.weights import parameters
+from datafree.networks.saved.weights import parameters
 
 # He et al. give 0.27M, 0.46M and 0.85M for ResNet-20/32/56; WRN's paper 0.6M for 40-1 and 2.2M for 40-2 (10 classes).
 SIZES = {

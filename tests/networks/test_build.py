@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from datafree import pack
-from datafree.networks.build import build, is_real, outline
+from datafree.networks.building.build import build, is_real, outline
 
 calls: list[str] = []
 

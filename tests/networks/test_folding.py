@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from datafree import InputSpec, build
-from datafree.networks.folding import fold_batch_norms
+from datafree.networks.inside.folding import fold_batch_norms
 
 
 def used(network: nn.Module) -> nn.Module:

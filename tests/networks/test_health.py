@@ -6,8 +6,8 @@ from helpers import INPUTS, network
 from torch import Tensor, nn
 
 from datafree import Network
-from datafree.networks.cost import saved_bytes
-from datafree.networks.health import examine
+from datafree.networks.inside.cost import saved_bytes
+from datafree.networks.inside.health import examine
 
 
 def test_a_trained_network_is_well_and_left_as_it_was(taught: Network) -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from datafree import InputSpec, build, load, pack
-from datafree.networks.named import torchvision_description
+from datafree.networks.building.named import torchvision_description
 from datafree.networks.outputs import logits_of, taken_of
 
 SOURCE = """from torch import nn

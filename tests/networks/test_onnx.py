@@ -12,7 +12,7 @@ from test_programs import SMALL, Attention, Windows, images, with_statistics
 from torch import nn
 
 from datafree import InputSpec, Network, distill, inspect, load, pack
-from datafree.networks.taps import norm_names
+from datafree.networks.inside.taps import norm_names
 from datafree.recipes import find_recipe
 
 onnx = pytest.importorskip("onnx", reason="the files are read by it")

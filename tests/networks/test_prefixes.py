@@ -9,8 +9,8 @@ from torch import Tensor
 
 from datafree import pack
 from datafree.cli import main
-from datafree.networks.checkpoints import fit, states_in
 from datafree.networks.network import load
+from datafree.networks.saved.checkpoints import fit, states_in
 
 FIRST, SECOND = network(1).module.state_dict(), network(2).module.state_dict()
 LINE = f"--arch {TINY} --inputs 1x8x8 --classes 10"

@@ -18,12 +18,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from datafree import Card, InputSpec, Network, distill, evaluate, inspect, load, pack
-from datafree.networks.folding import fold_batch_norms
+from datafree.networks.inside.folding import fold_batch_norms
+from datafree.networks.inside.taps import norm_names, norm_statistics, stage_maps
 from datafree.networks.outputs import gradient_arrives
 from datafree.networks.programs.graph import parse
 from datafree.networks.programs.program import Program
 from datafree.networks.sources import as_network
-from datafree.networks.taps import norm_names, norm_statistics, stage_maps
 from datafree.recipes import find_recipe
 
 SMALL = InputSpec(shape=(3, 16, 16), mean=(0.5,), std=(0.25,))

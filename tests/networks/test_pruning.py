@@ -13,10 +13,10 @@ from datafree import InputSpec, Network, distill, load, students
 from datafree.core.files import sha256
 from datafree.engine.recipe import Recipe
 from datafree.engine.record import STUDENT
-from datafree.networks.cost import multiply_adds
+from datafree.networks.inside.cost import multiply_adds
 from datafree.networks.shrink.pruning import prune
 from datafree.networks.shrink.request import parse_request
-from datafree.networks.shrunk import shrink_layers
+from datafree.networks.shrink.shrunk import shrink_layers
 from datafree.recipes import find_recipe
 
 pytest.importorskip("torch_pruning", reason="pruning is torch-pruning's, of the extra [prune]")

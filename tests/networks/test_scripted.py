@@ -11,7 +11,7 @@ from test_programs import SMALL, images, with_statistics
 from torch import Tensor, nn
 
 from datafree import Network, distill, load, pack
-from datafree.networks.taps import norm_names
+from datafree.networks.inside.taps import norm_names
 
 
 def saved(module: nn.Module, path: Path, how: str) -> Path:

@@ -11,13 +11,13 @@ from datafree.core.spelling import parse_spelling, spelled
 from datafree.networks.architectures import ARCHITECTURES
 from datafree.networks.architectures.sized import SIZED
 from datafree.networks.network import built
+from datafree.networks.saved.weights import parameters
 from datafree.networks.shrink.candidates import Candidate, Search
 from datafree.networks.shrink.choose import COSTS, Chooser, listed, ranked
 from datafree.networks.shrink.families import FAMILIES, Variant, variants_here
 from datafree.networks.shrink.foreign import variants_elsewhere
 from datafree.networks.shrink.request import Request, parse_request
 from datafree.networks.sources import student_for
-from datafree.networks.weights import parameters
 
 COLOUR = InputSpec(shape=(3, 32, 32))
 LARGE = InputSpec(shape=(3, 96, 96))

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from datafree import InputSpec, build
 from datafree.methods.common.losses import statistics_distance
-from datafree.networks.statistics import channel_means, moments
-from datafree.networks.taps import first_non_finite, layer_inputs, layer_outputs, norm_statistics, stage_maps
+from datafree.networks.inside.statistics import channel_means, moments
+from datafree.networks.inside.taps import first_non_finite, layer_inputs, layer_outputs, norm_statistics, stage_maps
 
 
 def hooks(module: torch.nn.Module) -> int:

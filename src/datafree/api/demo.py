@@ -14,7 +14,7 @@ from datafree.engine.plan import Plan
 from datafree.engine.recipe import Recipe
 from datafree.engine.supervised import Training
 from datafree.methods.stored import Stored
-from datafree.networks.weights import parameters
+from datafree.networks.saved.weights import parameters
 
 TEACHER, STUDENT = "small-cnn", "small-cnn-half"
 TRAINING = Training(epochs=20, weight_decay=5e-3)  # strong weight decay gives the teacher small logits, easy to match

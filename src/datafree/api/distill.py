@@ -25,9 +25,9 @@ from datafree.engine.recipe import Recipe
 from datafree.engine.record import PAGE, STUDENT, chosen_before
 from datafree.networks.network import Network
 from datafree.networks.outputs import logits_only
+from datafree.networks.saved.weights import fingerprint, read_weights
 from datafree.networks.sources import Source, as_network
 from datafree.networks.teacher import Teacher
-from datafree.networks.weights import fingerprint, read_weights
 from datafree.recipes import find_recipe, recipe_from
 from datafree.recipes.auto import choose
 from datafree.reports.page import write_report

@@ -16,7 +16,7 @@ from datafree.deploy.calibration import Verdict, judge, procedural_images
 from datafree.deploy.check import Difference, agreement, compare, refuse
 from datafree.deploy.formats import WRITERS, Format, Graph, program_of, runner
 from datafree.deploy.int8 import quantise_onnx, quantised_program
-from datafree.networks.folding import fold_batch_norms
+from datafree.networks.inside.folding import fold_batch_norms
 from datafree.networks.network import Network
 from datafree.networks.outputs import noise_for
 from datafree.networks.sources import Source, as_network

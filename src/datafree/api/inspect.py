@@ -10,14 +10,14 @@ from torch import Tensor
 from datafree.core.modes import fastest_layout
 from datafree.data.drawing import save_grid
 from datafree.data.sets import TransferSet, as_uint8, is_set, read_set, spread
-from datafree.networks.cost import LONGEST, latency_ms, multiply_adds
-from datafree.networks.estimate import MOST_BYTES, Work, refuse_costly
-from datafree.networks.health import Health, examine
+from datafree.networks.building.work import MOST_BYTES, Work, refuse_costly
+from datafree.networks.inside.cost import LONGEST, latency_ms, multiply_adds
+from datafree.networks.inside.health import Health, examine
 from datafree.networks.network import Network
 from datafree.networks.outputs import LARGE, describe_broken, explained, probe, taken_from
+from datafree.networks.saved.weights import describe_non_finite, parameters
 from datafree.networks.teacher import NOTES, REFUSED
 from datafree.networks.validation import Validation
-from datafree.networks.weights import describe_non_finite, parameters
 from datafree.networks.whole import load
 from datafree.recipes.auto import default_seconds, look_seconds, pick
 
@@ -45,7 +45,7 @@ def inspect(file: str | Path, *, preview: str | Path | None = None, allow_code: 
 
     Raises:
         ValueError: the file is neither, cannot be read, or is of a network of which a pass is beyond the limits of
-            `networks/estimate.py`.
+            `networks/building/work.py`.
     """
     file = Path(file)
     if is_set(file):

@@ -5,15 +5,15 @@ from pathlib import Path
 
 from datafree.core.settings import Option
 from datafree.core.spec import InputSpec
-from datafree.networks.build import timm_description
-from datafree.networks.choice import Choice
-from datafree.networks.estimate import refuse_costly
+from datafree.networks.building.build import timm_description
+from datafree.networks.building.named import TORCHVISION, torchvision_description
+from datafree.networks.building.work import refuse_costly
 from datafree.networks.folders import is_folder, load_folder
-from datafree.networks.named import TORCHVISION, torchvision_description
 from datafree.networks.network import Card, Network, from_card
 from datafree.networks.outputs import TASKS, probe, refuse_broken
 from datafree.networks.programs.files import kind_of
-from datafree.networks.weights import read_checkpoint, refuse_non_finite
+from datafree.networks.saved.choice import Choice
+from datafree.networks.saved.weights import read_checkpoint, refuse_non_finite
 from datafree.networks.whole import load_whole
 
 _ARTICLES = {"p": "a ", "O": "an "}  # before the kinds of files of whole networks, by their first letters
@@ -56,7 +56,7 @@ def pack(
     Raises:
         ValueError: the file is of another type, holds no state dict or needs code to be read, has no weights that are
             `which`, or several that fit; the network cannot be built, its keys do not fit the weights, a description is
-            missing, a weight or an answer is not finite, a pass is beyond the limits of `networks/estimate.py`, or the network
+            missing, a weight or an answer is not finite, a pass costs too much (`networks/building/work.py`), or the network
             returns another number of classes.
     """
     if is_folder(weights):

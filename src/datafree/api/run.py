@@ -13,7 +13,7 @@ from datafree.engine.method import Problem
 from datafree.engine.recipe import Recipe
 from datafree.engine.record import STUDENT
 from datafree.networks.network import Card, Network
-from datafree.networks.weights import fingerprint, parameters
+from datafree.networks.saved.weights import fingerprint, parameters
 from datafree.reports import record
 from datafree.reports.evaluation import evaluate_run, score_network
 from datafree.reports.page import write_report

@@ -16,12 +16,12 @@ from datafree.core.spelling import spelled
 from datafree.engine.progress import print_line
 from datafree.engine.record import taken_before
 from datafree.networks.network import Network
+from datafree.networks.saved.weights import refuse_non_finite, shapes_fingerprint
 from datafree.networks.shrink.choose import Chooser
 from datafree.networks.shrink.pruning import prune
 from datafree.networks.shrink.request import Request, parse_request
 from datafree.networks.sources import student_for
 from datafree.networks.start import TEACHER, start_from
-from datafree.networks.weights import refuse_non_finite, shapes_fingerprint
 
 
 @dataclass(frozen=True)

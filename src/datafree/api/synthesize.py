@@ -12,9 +12,9 @@ from datafree.data.sets import SetCard, TransferSet, read_shard
 from datafree.engine.fill import SetPlan, fill
 from datafree.engine.method import Method, NoStudent, Problem
 from datafree.engine.recipe import Recipe
+from datafree.networks.saved.weights import fingerprint
 from datafree.networks.sources import Source, as_network
 from datafree.networks.teacher import Teacher
-from datafree.networks.weights import fingerprint
 from datafree.recipes import find_recipe
 
 

@@ -12,7 +12,7 @@ from datafree.data.labelled import Labelled, load_labelled
 from datafree.engine.parts import digest, parts_of, remove_parts
 from datafree.engine.progress import print_line
 from datafree.engine.supervised import Training, measured_inputs, refuse_untrainable, train
-from datafree.networks.build import build
+from datafree.networks.building.build import build
 from datafree.networks.network import Card, Network, load, read_card
 from datafree.networks.outputs import TASKS, probe
 

@@ -11,8 +11,8 @@ from datafree.core.runtime import Runtime
 from datafree.core.spec import InputSpec
 from datafree.engine.method import NoStudent, Problem
 from datafree.methods.common.procedural.supply import Supplier, Supply
+from datafree.networks.inside.taps import layer_inputs, norm_names
 from datafree.networks.network import Network
-from datafree.networks.taps import layer_inputs, norm_names
 from datafree.networks.teacher import Teacher
 
 SPAN = 2.0  # deviations around a channel's mean that calibration should have seen

@@ -13,8 +13,8 @@ from datafree.core.spec import InputSpec
 from datafree.core.state import Stateful
 from datafree.data.pool import Batch
 from datafree.engine.look import Look, kd
+from datafree.networks.inside.taps import norm_names
 from datafree.networks.outputs import gradient_arrives, probe, refuse_broken, trainable
-from datafree.networks.taps import norm_names
 from datafree.networks.teacher import Teacher
 
 

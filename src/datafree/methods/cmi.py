@@ -23,8 +23,8 @@ from datafree.engine.method import Method, Problem, Synthesizer
 from datafree.methods.common.generators import Latent
 from datafree.methods.common.inversion import Inversion, Inverter
 from datafree.methods.common.losses import agreed_divergence
-from datafree.networks.statistics import channel_means
-from datafree.networks.taps import layer_inputs
+from datafree.networks.inside.statistics import channel_means
+from datafree.networks.inside.taps import layer_inputs
 
 
 class CMI(Method):

@@ -24,7 +24,7 @@ from datafree.engine.look import Look
 from datafree.engine.method import Method, Problem, Synthesizer
 from datafree.methods.common.generators import Latent
 from datafree.methods.common.inversion import Inversion, Inverter
-from datafree.networks.taps import calls, layer_inputs
+from datafree.networks.inside.taps import calls, layer_inputs
 
 
 class CSD(Method):

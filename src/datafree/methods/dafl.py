@@ -20,8 +20,8 @@ from datafree.engine.method import Method, Problem, Synthesizer
 from datafree.methods.common.fakes import Fakes
 from datafree.methods.common.generators import Latent
 from datafree.methods.common.losses import negative_entropy, own_cross_entropy
+from datafree.networks.inside.taps import calls, layer_inputs
 from datafree.networks.outputs import noise_for
-from datafree.networks.taps import calls, layer_inputs
 
 
 class DAFL(Method):

@@ -21,7 +21,7 @@ from datafree.engine.method import Method, Problem, Synthesizer
 from datafree.methods.common.fakes import Fakes
 from datafree.methods.common.generators import Latent
 from datafree.methods.common.losses import logit_gap, statistics_distance
-from datafree.networks.taps import norm_statistics
+from datafree.networks.inside.taps import norm_statistics
 
 
 class DFAD(Method):

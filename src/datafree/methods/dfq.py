@@ -22,7 +22,7 @@ from datafree.methods.common.adversary import Adversary
 from datafree.methods.common.fakes import Fakes
 from datafree.methods.common.generators import Latent
 from datafree.methods.common.losses import negative_entropy, own_cross_entropy, statistics_distance
-from datafree.networks.taps import NormStatistics, norm_statistics
+from datafree.networks.inside.taps import NormStatistics, norm_statistics
 
 
 class DFQ(Method):

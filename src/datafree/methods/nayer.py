@@ -23,7 +23,7 @@ from datafree.methods.common.adversary import Adversary, decision_adversary
 from datafree.methods.common.diffusion.pretrained import clip_text
 from datafree.methods.common.generators import Latent, plain_start
 from datafree.methods.common.inversion import Inversion, Inverter
-from datafree.networks.taps import calls
+from datafree.networks.inside.taps import calls
 
 PROMPT = "a image of {}"  # its code's words
 ONE_HOT = "--method.embeddings one-hot"

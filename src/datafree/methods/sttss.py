@@ -22,7 +22,7 @@ from datafree.engine.method import Method, Problem, Synthesizer
 from datafree.methods.common.inversion import Inversion, Inverter
 from datafree.methods.common.losses import soft_cross_entropy
 from datafree.methods.common.textures import NOISES
-from datafree.networks.taps import Call, calls, layer_inputs, output_replaced
+from datafree.networks.inside.taps import Call, calls, layer_inputs, output_replaced
 
 JITTER = 1e-4  # added to the diagonal of the covariance (the paper's value)
 BALANCING_DRAWS = 200  # draws, each of a batch's size, after which classes that are still too rare stay so

@@ -21,8 +21,8 @@ from datafree.engine.method import Method, Problem, Synthesizer
 from datafree.methods.common.fakes import Fakes
 from datafree.methods.common.generators import Latent
 from datafree.methods.common.losses import attention_distance
+from datafree.networks.inside.taps import layer_outputs, stage_maps
 from datafree.networks.outputs import noise_for
-from datafree.networks.taps import layer_outputs, stage_maps
 
 
 class ZSKT(Method):

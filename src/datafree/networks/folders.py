@@ -9,13 +9,13 @@ from typing import Any
 from datafree.core.files import metadata_entry
 from datafree.core.settings import Option, explain, first_line
 from datafree.core.spec import InputSpec
-from datafree.networks import hub
-from datafree.networks.build import outline
-from datafree.networks.limits import FOREIGN, SPARE
+from datafree.networks.building import hub
+from datafree.networks.building.build import outline
+from datafree.networks.building.limits import FOREIGN, SPARE
 from datafree.networks.network import LABEL, Card, Network, from_card
 from datafree.networks.network import load as load_file
 from datafree.networks.outputs import TASKS, probe
-from datafree.networks.weights import read_weights
+from datafree.networks.saved.weights import read_weights
 
 HUB = "hf-hub:"
 CONFIG, PREPROCESSOR, WEIGHTS, PICKLED = "config.json", "preprocessor_config.json", "model.safetensors", "pytorch_model.bin"

@@ -15,17 +15,17 @@ from datafree.core.settings import Option, Settings, explain
 from datafree.core.shortages import is_out_of_memory
 from datafree.core.spec import InputSpec, Side
 from datafree.networks.architectures import ARCHITECTURES
-from datafree.networks.build import build, is_real, outline
-from datafree.networks.estimate import refuse_costly
-from datafree.networks.limits import FOREIGN, MAX_WEIGHTS, SCRATCH, SPARE, reason_of
+from datafree.networks.building.build import build, is_real, outline
+from datafree.networks.building.limits import FOREIGN, MAX_WEIGHTS, SCRATCH, SPARE, reason_of
+from datafree.networks.building.work import refuse_costly
 from datafree.networks.outputs import TASKS
 from datafree.networks.programs.files import BLACK_BOXES, PROGRAM
 from datafree.networks.programs.graph import parse
 from datafree.networks.programs.program import Program
-from datafree.networks.resized import behind_resizing, resized_inputs
-from datafree.networks.shrunk import Channels, refuse_swollen, shrink_layers
+from datafree.networks.saved.weights import existing_file, parameters
+from datafree.networks.shrink.resized import behind_resizing, resized_inputs
+from datafree.networks.shrink.shrunk import Channels, refuse_swollen, shrink_layers
 from datafree.networks.validation import Validation
-from datafree.networks.weights import existing_file, parameters
 
 LABEL, _GRAPH = "datafree.card", "datafree.program"
 _UNUSED = "num_batches_tracked"  # a counter that nothing here reads, and that files from before torch 0.4.1 lack

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from datafree.core.modes import evaluating, frozen, keeping_random
 from datafree.core.shortages import is_out_of_memory
 from datafree.core.spec import InputSpec
-from datafree.networks.limits import FOREIGN, reason_of
-from datafree.networks.taps import first_non_finite
+from datafree.networks.building.limits import FOREIGN, reason_of
+from datafree.networks.inside.taps import first_non_finite
 
 TASKS = {2: "classification", 4: "segmentation"}  # by the number of dims of the logits: [B, classes], [B, classes, H, W]
 _LOGITS = ("out", "logits")  # key of the logits in an output that is a mapping: torchvision's, transformers'

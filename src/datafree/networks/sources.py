@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from datafree.core.settings import Option
 from datafree.core.spec import InputSpec, Shape
 from datafree.core.spelling import parse_spelling
-from datafree.networks.estimate import refuse_costly
+from datafree.networks.building.work import refuse_costly
 from datafree.networks.network import Card, Network, built
 from datafree.networks.outputs import TASKS, probe, refuse_broken
 from datafree.networks.programs.files import BLACK_BOXES, PROGRAM
-from datafree.networks.resized import behind_resizing, resized_inputs
-from datafree.networks.weights import refuse_non_finite
+from datafree.networks.saved.weights import refuse_non_finite
+from datafree.networks.shrink.resized import behind_resizing, resized_inputs
 from datafree.networks.whole import load
 
 Source = nn.Module | Network | str | Path
@@ -25,7 +25,7 @@ def as_network(
     """Any form of a network, with a card; `inputs`, if given, replaces those of the card, and `role` names it in errors.
 
     Raises `ValueError` for a file that cannot be read, a plain module without `inputs`, and a network that does not return what
-    its card says, whose weights or answers are not finite, or of which a pass is beyond the limits of `networks/estimate.py`.
+    its card says, whose weights or answers are not finite, or of which a pass costs too much (`networks/building/work.py`).
     """
     if isinstance(source, str | Path):
         source = load(source, allow_code, inputs)

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from datafree.networks.resized import inside
-from datafree.networks.weights import parameters, read_weights
+from datafree.networks.saved.weights import parameters, read_weights
+from datafree.networks.shrink.resized import inside
 
 TEACHER = "teacher"  # in place of a file
 

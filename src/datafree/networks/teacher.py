@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from datafree.core.modes import fastest_layout
 from datafree.core.runtime import Runtime
 from datafree.core.spec import InputSpec
-from datafree.networks.folding import fold_batch_norms
-from datafree.networks.limits import FOREIGN
+from datafree.networks.building.limits import FOREIGN
+from datafree.networks.inside.folding import fold_batch_norms
 from datafree.networks.outputs import explained, kind_of_outputs, logits_of, noise_for, probe, refusal
 
 REFUSED = {

@@ -7,13 +7,13 @@ from pydantic import ValidationError
 
 from datafree.core.settings import explain
 from datafree.core.spec import InputSpec
-from datafree.networks.estimate import refuse_costly
+from datafree.networks.building.work import refuse_costly
 from datafree.networks.folders import is_folder, load_folder
 from datafree.networks.network import Card, Network
 from datafree.networks.network import load as load_file
 from datafree.networks.outputs import TASKS, probe, refuse_bound
 from datafree.networks.programs.files import kind_of, read_network
-from datafree.networks.weights import existing_file
+from datafree.networks.saved.weights import existing_file
 
 _PIXELS = "given as pixels in [0, 1]; if it was trained on others, make a file with --mean and --std by `datafree pack`"
 

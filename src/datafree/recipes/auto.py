@@ -13,8 +13,8 @@ from datafree.core.spec import InputSpec
 from datafree.engine.method import Method, Problem
 from datafree.engine.plan import Plan
 from datafree.engine.recipe import Recipe
-from datafree.networks.cost import saved_bytes, seconds_by_precision
-from datafree.networks.health import PROBED, Health, examine
+from datafree.networks.inside.cost import saved_bytes, seconds_by_precision
+from datafree.networks.inside.health import PROBED, Health, examine
 from datafree.networks.outputs import noise_for
 from datafree.recipes.dfad import DFAD_RECIPES
 from datafree.recipes.fast import FAST_RECIPES

@@ -8,8 +8,8 @@ from datafree.core.distributed import parallel
 from datafree.core.modes import evaluating
 from datafree.core.runtime import Runtime
 from datafree.engine.method import Problem
-from datafree.networks.statistics import channel_means
-from datafree.networks.taps import calls, last_maps, layer_inputs, layer_outputs
+from datafree.networks.inside.statistics import channel_means
+from datafree.networks.inside.taps import calls, last_maps, layer_inputs, layer_outputs
 from datafree.networks.teacher import Teacher
 
 

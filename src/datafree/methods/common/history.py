@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datafree.networks.taps import NormStatistics
+from datafree.networks.inside.taps import NormStatistics
 
 
 class History:

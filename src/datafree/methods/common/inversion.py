@@ -16,7 +16,7 @@ from datafree.core.state import Stateful
 from datafree.engine.method import Problem
 from datafree.methods.common.history import History
 from datafree.methods.common.losses import statistics_distance
-from datafree.networks.taps import norm_channels, norm_statistics
+from datafree.networks.inside.taps import norm_channels, norm_statistics
 
 
 class Inversion(Settings):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datafree.core.distributed import mean_over_ranks
-from datafree.networks.taps import NormStatistics
+from datafree.networks.inside.taps import NormStatistics
 
 
 def logit_gap(student: Tensor, teacher: Tensor) -> Tensor:

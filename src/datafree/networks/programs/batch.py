@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from datafree.networks.limits import FOREIGN
+from datafree.networks.building.limits import FOREIGN
 from datafree.networks.programs.graph import Argument, Batch, Graph, Node, Value, Weight
 from datafree.networks.programs.operators import operator_of
 from datafree.networks.programs.simulate import World, functions_of, outlines

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datafree.networks.limits import FOREIGN
+from datafree.networks.building.limits import FOREIGN
 from datafree.networks.programs.graph import Argument, Graph, Node, Weight
 
 _COUNTER = "num_batches_tracked"

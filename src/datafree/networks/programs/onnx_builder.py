@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datafree.networks.limits import FOREIGN, reason_of
+from datafree.networks.building.limits import FOREIGN, reason_of
 from datafree.networks.programs.graph import Batch, Graph, Named, Node, Value, Weight, check
 from datafree.networks.programs.operators import DTYPES, MOST, bytes_of, makes_several, operator_of
 from datafree.networks.programs.simulate import World

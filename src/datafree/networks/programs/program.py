@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datafree.networks.limits import FOREIGN, reason_of
+from datafree.networks.building.limits import FOREIGN, reason_of
 from datafree.networks.programs.graph import INPUT, Graph, Node
 from datafree.networks.programs.layers import Layer, layers_of
 from datafree.networks.programs.operators import makes_several

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datafree.networks.limits import FOREIGN, reason_of
+from datafree.networks.building.limits import FOREIGN, reason_of
 from datafree.networks.outputs import ALIKE, flattened
 from datafree.networks.programs.batch import freed
 from datafree.networks.programs.exported import read_exported

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datafree.networks.limits import FOREIGN, reason_of
+from datafree.networks.building.limits import FOREIGN, reason_of
 from datafree.networks.programs.graph import Argument, Batch, Graph, Named, Node, Value, Weight
 from datafree.networks.programs.operators import (
     DTYPES,

@@ -12,13 +12,13 @@ from torch import nn
 from datafree.core.modes import evaluating, fastest_layout, keeping_random
 from datafree.core.spec import Shape
 from datafree.core.spelling import spelled
-from datafree.networks.cost import latency_ms, multiply_adds
-from datafree.networks.estimate import refuse_costly
-from datafree.networks.limits import FOREIGN
+from datafree.networks.building.limits import FOREIGN
+from datafree.networks.building.work import refuse_costly
+from datafree.networks.inside.cost import latency_ms, multiply_adds
 from datafree.networks.network import Card, Network, built, load, outlined
 from datafree.networks.outputs import explained, logits_only, noise_for, probe
+from datafree.networks.saved.weights import parameters
 from datafree.networks.shrink.families import Variant
-from datafree.networks.weights import parameters
 
 _HEADER = 120  # bytes of a tensor's entry in the header of a file, about
 

@@ -9,15 +9,15 @@ from itertools import chain
 
 from datafree.core.modes import fastest_layout
 from datafree.core.spec import Shape
-from datafree.networks.cost import latency_ms, multiply_adds
+from datafree.networks.inside.cost import latency_ms, multiply_adds
 from datafree.networks.network import Network
 from datafree.networks.outputs import explained
+from datafree.networks.saved.weights import parameters
 from datafree.networks.shrink.candidates import Candidate, Search
 from datafree.networks.shrink.families import Variant, variants_here
 from datafree.networks.shrink.foreign import variants_elsewhere
 from datafree.networks.shrink.pruning import prune
 from datafree.networks.shrink.request import Request, parse_request
-from datafree.networks.weights import parameters
 
 NEAR = 0.1  # share of the size asked for, by which a candidate may be below it and count as near
 SHOWN = 8  # candidates of a list

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from datafree.core.modes import evaluating
 from datafree.core.settings import first_line
-from datafree.networks.cost import multiply_adds
-from datafree.networks.limits import FOREIGN
+from datafree.networks.building.limits import FOREIGN
+from datafree.networks.inside.cost import multiply_adds
 from datafree.networks.network import Card, Network
 from datafree.networks.outputs import flattened, noise_for, probe
-from datafree.networks.resized import inside
+from datafree.networks.saved.weights import parameters, shapes_fingerprint
 from datafree.networks.shrink.request import Request
-from datafree.networks.shrunk import channels_of, shrink_layers, smaller_layers
-from datafree.networks.weights import parameters, shapes_fingerprint
+from datafree.networks.shrink.resized import inside
+from datafree.networks.shrink.shrunk import channels_of, shrink_layers, smaller_layers
 
 SHARES = (0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 0.96)  # of the channels of each layer that are removed
 _KEPT = ("architecture", "options", "classes", "task", "inputs", "resized_to")  # of the teacher's card

@@ -11,9 +11,9 @@ from torch import nn
 
 from datafree.core.settings import Option, first_line, unknown
 from datafree.core.spec import InputSpec
-from datafree.networks import hub, named
 from datafree.networks.architectures import ARCHITECTURES
-from datafree.networks.limits import FOREIGN, MAX_WEIGHTS, BeyondLimits, check_options, limited, reason_of
+from datafree.networks.building import hub, named
+from datafree.networks.building.limits import FOREIGN, MAX_WEIGHTS, BeyondLimits, check_options, limited, reason_of
 
 _TIMM_LOADS = ("pretrained", "checkpoint", "cache", "weights")  # options that begin so download or read other files
 _LOADS = ("pretrained", "weights")  # those of other factories, as torchvision's
@@ -44,7 +44,7 @@ def build(
 
     Raises:
         ValueError: the name is unknown, its package is not installed or not in `allow_code`, the options do not fit, or the
-            network is beyond the limits (`networks/limits.py`), which is found before any memory is used.
+            network is beyond the limits (`networks/building/limits.py`), which is found before any memory is used.
     """
     made = outline(architecture, inputs, classes, options, allow_code)
     return made if is_real(made) else _call(architecture, _factory(architecture, inputs, classes, options, allow_code))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from datafree.core.distributed import unwrap
-from datafree.networks.statistics import moments
+from datafree.networks.inside.statistics import moments
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 

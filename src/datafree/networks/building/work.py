@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from datafree.core.spec import InputSpec
-from datafree.networks.limits import FOREIGN
+from datafree.networks.building.limits import FOREIGN
 
 SMALL = 2**16  # values of an input, up to which a pass of any network is served: 3x128x128 fits
 MOST_BYTES = 3 * 2**28  # that one pass of one input may hold at once, beyond the weights

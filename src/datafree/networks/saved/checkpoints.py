@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datafree.networks.prefixes import State, cuts
+from datafree.networks.saved.prefixes import State, cuts
 
 _UNUSED = "num_batches_tracked"  # a counter that nothing here reads, and that files from before torch 0.4.1 lack
 EMA, MODEL = "ema", "model"

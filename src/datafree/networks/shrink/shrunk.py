@@ -8,8 +8,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from datafree.networks.limits import SPARE
-from datafree.networks.weights import parameters
+from datafree.networks.building.limits import SPARE
+from datafree.networks.saved.weights import parameters
 
 Channels = Annotated[dict[str, tuple[Annotated[int, Field(ge=1)], ...]], Field(max_length=4096)]
 """Of each layer smaller than its architecture's: channels in and out of a convolution or linear layer, those of a norm."""

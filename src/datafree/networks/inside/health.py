@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from datafree.core.modes import evaluating, frozen
 from datafree.core.spec import InputSpec
-from datafree.networks.cost import saved_bytes
-from datafree.networks.estimate import Work
+from datafree.networks.building.work import Work
+from datafree.networks.inside.cost import saved_bytes
+from datafree.networks.inside.taps import Norm
 from datafree.networks.outputs import flattened, gradient_arrives, kind_of_outputs
-from datafree.networks.taps import Norm
 
 PROBES = 8  # images a probe, of small inputs
 HEAVY_WORK, HEAVY_BYTES = 2 * 10**9, 2**27  # multiply-adds, and bytes for a backward pass, beyond which one image must do

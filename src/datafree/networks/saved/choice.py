@@ -6,9 +6,9 @@ from pathlib import Path
 from torch import Tensor
 
 from datafree.core.settings import Option
-from datafree.networks.checkpoints import fit
-from datafree.networks.prefixes import State
-from datafree.networks.weights import Checkpoint, plain
+from datafree.networks.saved.checkpoints import fit
+from datafree.networks.saved.prefixes import State
+from datafree.networks.saved.weights import Checkpoint, plain
 
 _SHOWN, _LONGEST = 3, 1000  # names in a list, and characters of an entry of the history
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from datafree.core.settings import Option, first_line
-from datafree.networks.limits import FOREIGN, MAX_NUMBER, BeyondLimits, reason_of
+from datafree.networks.building.limits import FOREIGN, MAX_NUMBER, BeyondLimits, reason_of
 
 PREFIX = "transformers:"
 TASKS = {  # name of the task to the class that builds it, and the table of the families that have it

@@ -11,7 +11,7 @@ from typing import Any
 
 from datafree.core.settings import Option, first_line
 from datafree.core.spec import InputSpec
-from datafree.networks.limits import check_options
+from datafree.networks.building.limits import check_options
 
 TORCHVISION = "torchvision:"
 _LOADS = ("pretrained", "weights")

@@ -15,8 +15,8 @@ from datafree.core.files import opened_safetensors
 from datafree.core.filetypes import DESCRIPTIONS, file_type
 from datafree.core.pickles import Found, Protocol, Quantised, StandIn, read_foreign, root_class
 from datafree.core.settings import first_line
-from datafree.networks.checkpoints import dicts_in, is_plain, states_in
-from datafree.networks.prefixes import State
+from datafree.networks.saved.checkpoints import dicts_in, is_plain, states_in
+from datafree.networks.saved.prefixes import State
 
 _VALUES = ("argparse.", "builtins.", "datetime.", "numpy.", "pathlib.", "types.")  # whose objects are no networks
 _SAVE = "torch.save(model.state_dict(), 'weights.pt')"

@@ -1,0 +1,1 @@
+"""Networks by name: whose code may build them, and within which limits."""

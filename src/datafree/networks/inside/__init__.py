@@ -1,0 +1,1 @@
+"""What lies inside a network: values, statistics, costs, health."""

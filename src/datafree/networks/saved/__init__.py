@@ -1,0 +1,1 @@
+"""State dicts in files, as people save them."""

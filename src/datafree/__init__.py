@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from datafree.api.demo import demo
     from datafree.api.distill import distill
     from datafree.api.dry_run import dry_run
+    from datafree.api.estimate import estimate
     from datafree.api.evaluate import evaluate
     from datafree.api.export import export
     from datafree.api.export_set import export_set
@@ -77,6 +78,7 @@ _MODULES = {
     "demo": "api.demo",
     "distill": "api.distill",
     "dry_run": "api.dry_run",
+    "estimate": "api.estimate",
     "evaluate": "api.evaluate",
     "export": "api.export",
     "export_set": "api.export_set",
@@ -122,6 +124,7 @@ __all__ = [
     "demo",
     "distill",
     "dry_run",
+    "estimate",
     "evaluate",
     "export",
     "export_set",

@@ -17,7 +17,8 @@ BELOW = {
     "recipes": "core data networks engine methods",
     "reports": "core data networks engine",
     "deploy": "core data networks engine methods",
-    "api": "core data networks engine methods recipes reports deploy",
+    "estimation": "core data networks engine methods",
+    "api": "core data networks engine methods recipes reports deploy estimation",
     "cli": "core engine recipes reports api",
 }
 MODULES = {

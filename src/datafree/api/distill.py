@@ -133,7 +133,7 @@ def distill(
         else:
             ends = (limit.clock, limit.seconds) if limit.seconds else None
             notes = chosen_student.notes
-            Run(problem, built.card, chosen, folder, labelled, quiet, tensorboard, budget, ends, reasons, notes).execute()
+            Run(problem, card, built.card, chosen, folder, labelled, quiet, tensorboard, budget, ends, reasons, notes).execute()
     return module.eval()
 
 

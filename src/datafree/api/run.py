@@ -5,7 +5,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from datafree.core.distributed import is_main
+from datafree.api.estimate import KEPT, SECONDS, estimated
+from datafree.core.distributed import is_main, world_size
+from datafree.core.runtime import Runtime
 from datafree.data.labelled import Labelled
 from datafree.engine import loop
 from datafree.engine.folder import RunDir
@@ -19,12 +21,15 @@ from datafree.reports.evaluation import evaluate_run, score_network
 from datafree.reports.page import write_report
 from datafree.reports.pictures import DRAWINGS, Sheet
 
+LEAST = 1.0  # seconds for an estimate; a run of less than ten times that has none
+
 
 @dataclass(frozen=True)
 class Run:
-    """One run, from a problem to a student file, its record and its page; the last six fields do not affect the student."""
+    """One run, from a problem to a student file, its record and its page; what follows `folder` does not affect the student."""
 
     problem: Problem
+    teacher: Card
     card: Card  # the student's
     recipe: Recipe
     folder: RunDir
@@ -59,7 +64,7 @@ class Run:
         if self.labelled:
             results |= evaluate_run(problem, self.labelled, folder, log)
         student = {"sha256": fingerprint(problem.student), "parameters": parameters(problem.student)}
-        folder.write({"status": "finished", "student": student, "results": results})
+        folder.write({"status": "finished", "student": student, "results": results, **self._estimate(results["wall_s"])})
         write_report(folder.path)
 
     def _initial_record(self, provenance: str) -> dict[str, Any]:
@@ -91,6 +96,16 @@ class Run:
             "seed": self.folder.identity["seed"],
         }
         Network(self.problem.student, self.card.model_copy(update={"history": (history,)})).save(self.folder.path / STUDENT)
+
+    def _estimate(self, wall: float) -> dict[str, Any]:
+        """The record's entry of how good the student seems by its answers to probes, in at most a tenth of the run's time."""
+        seconds = min(SECONDS, wall / 10)
+        if seconds < LEAST or self.card.task != "classification" or world_size() > 1:
+            return {}
+        student, teacher = Network(self.problem.student, self.card), Network(self.problem.teacher.network, self.teacher)
+        runtime = Runtime(str(self.problem.teacher.runtime.device), "fp32", 0)
+        found = estimated(student, teacher, None, seconds, runtime, self.folder.path / KEPT, self.quiet)
+        return {"estimate": found.record()}
 
     def _evaluate(self, network: nn.Module) -> dict[str, float]:
         assert self.labelled

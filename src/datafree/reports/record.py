@@ -42,7 +42,8 @@ def outcome(folder: Path) -> list[str]:
     Raises `ValueError` if `folder` holds no finished run.
     """
     try:
-        return _outcome(folder, read_record(folder / "run.json")["results"])
+        found = read_record(folder / "run.json")
+        return _outcome(folder, found["results"]) + [f"  {line}" for line in found.get("estimate", {}).get("sentences", [])]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder} holds no finished run ({first_line(error)}); name a new folder.") from error
 

@@ -1,0 +1,145 @@
+"""What follows from readings: intervals for the real accuracy and agreement, weak classes, or that nothing can be known."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from datafree.estimation.exact import bounds
+from datafree.estimation.fitted import OUTSIDE, Fitted, features, fitted, log_odds, share_of
+from datafree.estimation.readings import ClassReading, Readings
+
+EVEN = 0.6  # the least evenness of the teacher's classes on inversions; below it they reach too few of them
+COLLAPSED = 0.3  # the largest evenness of a student that names next to nothing but one class
+SEEN = 20  # probes that the teacher must call a class before something is said of it
+NEVER = 0.02  # share of a class's probes that a student which never learnt it agrees on, at most
+NOTHING = 2.0  # times the agreement of a guess, below which a student has learnt nothing
+WEAKEST = 3  # classes that are named
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with limits between which it lies nine times in ten, percent."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.0f} % ({self.low:.0f} to {self.high:.0f}, nine times in ten)"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How good a student is, by what is known without a single real image."""
+
+    fit: str
+    """Version of the fit."""
+    readings: Readings | None = None
+    """What both networks answered to the probes; None: there were none."""
+    teacher_accuracy: float | None = None
+    """Percent, by the teacher's card or as stated; None: nobody knows."""
+    agreement: Interval | None = None
+    """Share of real images on which it names its teacher's class."""
+    accuracy: Interval | None = None
+    """On images like those that the teacher's accuracy was measured on."""
+    weakest: tuple[tuple[int, float], ...] = ()
+    """Classes on whose probes it agrees least, with how often, percent."""
+    findings: tuple[str, ...] = ()
+    """What is plainly wrong with it, a sentence each."""
+    unknown: str = ""
+    """Why there is no interval; empty if there is one."""
+
+    def record(self) -> dict[str, Any]:
+        """The estimate as plain values: its fields, with the sentences."""
+        return {**asdict(self), "sentences": self.sentences()}
+
+    def sentences(self) -> list[str]:
+        """What a person should read, a sentence a line."""
+        return [*self._good(), *self.findings, *self._weak()]
+
+    def _good(self) -> Iterator[str]:
+        if self.agreement is None:
+            yield f"How good it is cannot be known: {self.unknown}."
+            if self.teacher_accuracy is not None:
+                low, _ = bounds(self.teacher_accuracy, 90)
+                yield (
+                    f"What is certain: it is off its teacher's {self.teacher_accuracy:.1f} % by no more than the share of "
+                    f"images on which they differ; if that is 10 %, its accuracy is at least {low:.1f} %."
+                )
+            return
+        yield f"Its accuracy is about {self.accuracy}; its teacher's is {self.teacher_accuracy:.1f} %."
+        yield f"It agrees with its teacher on about {self.agreement}."
+
+    def _weak(self) -> Iterator[str]:
+        if self.weakest and not self.findings:
+            named = ", ".join(f"{each} ({share:.0f} %)" for each, share in self.weakest)
+            yield f"Classes on whose probes it agrees least: {named}."
+
+
+def conclude(readings: Readings, accuracy: float | None) -> Estimate:
+    """What follows from `readings`, with the teacher's `accuracy`, percent, where it is known."""
+    fit = fitted()
+    found = Estimate(
+        fit.version,
+        readings,
+        accuracy,
+        weakest=tuple(_weakest(readings.classes)),
+        findings=tuple(_findings(readings)),
+        unknown=_unknown(readings, accuracy, fit),
+    )
+    if found.unknown:
+        return found
+    assert accuracy is not None
+    odds = fit.bias + sum(
+        weight * (value - mean) / scale
+        for weight, value, mean, scale in zip(
+            fit.weights, features(fit.names, readings, accuracy), fit.mean, fit.scale, strict=True
+        )
+    )
+    agreement = _interval(odds, fit.agreement_error)
+    apart = 1 - share_of(odds)
+    share = accuracy / 100 - apart * (fit.apart[0] + fit.apart[1] * apart)
+    return Estimate(**{**vars(found), "agreement": agreement, "accuracy": _interval(log_odds(share, 1000), fit.accuracy_error)})
+
+
+def _interval(odds: float, error: float) -> Interval:
+    return Interval(*(round(100 * share_of(odds + side * error), 1) for side in (0, -1, 1)))
+
+
+def _unknown(readings: Readings, accuracy: float | None, fit: Fitted) -> str:
+    """Why the fit says nothing here."""
+    if accuracy is None:
+        return "nobody has stated the teacher's accuracy; pass --accuracy, or `datafree pack --validate DATA`"
+    classes = len(readings.classes)
+    if not fit.classes[0] <= classes <= fit.classes[1]:
+        return f"the teacher has {classes} classes, and those of the fit had {fit.classes[0]} to {fit.classes[1]}"
+    reached = readings.families["inversions"].teacher_evenness
+    if reached < EVEN:
+        return f"the probes reach too few of the teacher's classes (their entropy is {100 * reached:.0f} % of the largest)"
+    values = features(fit.names, readings, accuracy)
+    for name, value, low, high in zip(fit.names, values, fit.low, fit.high, strict=True):
+        beyond = OUTSIDE * (high - low)
+        if not low - beyond <= value <= high + beyond and "steadiness" in name:
+            return f"the teacher is unlike any of the fit ({name} is {value:.2f}, and was {low:.2f} to {high:.2f})"
+    return ""
+
+
+def _findings(readings: Readings) -> Iterator[str]:
+    names = range(len(readings.classes))
+    evenness = max(each.student_evenness for each in readings.families.values())
+    if evenness < COLLAPSED:
+        most = max(names, key=lambda each: readings.classes[each].student)
+        yield f"It has collapsed: it calls nearly every probe class {most}."
+        return
+    never = [each for each, seen in enumerate(readings.classes) if seen.teacher >= SEEN and seen.both <= NEVER * seen.teacher]
+    agreement = readings.families["inversions"].agreement
+    if agreement < NOTHING / len(readings.classes):
+        yield f"It has learnt next to nothing: it agrees on {100 * agreement:.0f} % of images made for the teacher's classes."
+    elif never:
+        yield f"It has never learnt {'class' if len(never) == 1 else 'classes'} {', '.join(map(str, never))}."
+
+
+def _weakest(classes: tuple[ClassReading, ...]) -> list[tuple[int, float]]:
+    """Classes with the least agreement, of those that were seen often enough."""
+    shares = [(each, 100 * seen.both / seen.teacher) for each, seen in enumerate(classes) if seen.teacher >= SEEN]
+    return sorted(shares, key=lambda found: found[1])[:WEAKEST]

@@ -1,0 +1,81 @@
+"""The fit: from readings on probes to the agreement on real images, with an interval that is right nine times in ten.
+
+`benchmarks/estimate.py` fits the constants on students whose truth is known. It leaves one teacher with its data out at a time,
+which says how far off the fit is on a teacher that it never saw: a conformal interval (Vovk et al. 2005), by groups.
+"""
+
+import math
+from functools import lru_cache
+from importlib import resources
+from typing import Annotated
+
+from pydantic import Field
+
+from datafree.core.settings import Settings
+from datafree.estimation.readings import Readings
+
+OUTSIDE = 0.25  # share of a feature's range in the fit by which it may lie outside
+Numbers = Annotated[tuple[float, ...], Field(min_length=1)]
+
+
+class Fitted(Settings):
+    """Constants of one fit; features are in the order of `names`."""
+
+    version: str
+    """Names the fit in records."""
+    names: tuple[str, ...]
+    """Features: FAMILY.READING of the probes, or `accuracy`, the teacher's."""
+    mean: Numbers
+    """Mean of each feature over the students of the fit, each case with the same weight."""
+    scale: Numbers
+    """Deviation of each feature."""
+    weights: Numbers
+    """Of each feature, standardised."""
+    bias: float
+    """Log odds of the agreement where all features have their means."""
+    low: Numbers
+    """Least value of each feature in the fit."""
+    high: Numbers
+    """Largest value of each feature."""
+    agreement_error: float
+    """Log odds by which nine of ten teachers' students are off at most, each teacher left out once."""
+    apart: tuple[float, float]
+    """How p_T - p_S falls with the share d on which the two differ: its value at 0 and its slope."""
+    accuracy_error: float
+    """As `agreement_error`, for the log odds of the accuracy."""
+    classes: tuple[int, int]
+    """Least and largest number of classes in the fit."""
+    seen: tuple[tuple[float, float], ...] = ()
+    """Estimated and true accuracy, percent, of students whose teacher was left out of the fit."""
+
+
+@lru_cache
+def fitted() -> Fitted:
+    """The fit of this version."""
+    text = resources.files("datafree.estimation").joinpath("fitted.json").read_text(encoding="utf-8")
+    return Fitted.model_validate_json(text)
+
+
+def features(names: tuple[str, ...], readings: Readings, accuracy: float) -> list[float]:
+    """Values of the features; `accuracy` is the teacher's, percent."""
+    found = []
+    for name in names:
+        family, _, reading = name.partition(".")
+        if name == "accuracy":
+            found.append(log_odds(accuracy / 100, 1000))
+            continue
+        value = getattr(readings.families[family], reading)
+        signed = reading == "correlation"
+        found.append(math.atanh(max(-0.99, min(0.99, value))) if signed else log_odds(value, readings.families[family].images))
+    return found
+
+
+def log_odds(share: float, images: int) -> float:
+    """Log odds of a share of that many images, finite at both ends."""
+    hits = max(0.0, min(1.0, share)) * images
+    return math.log((hits + 1) / (images - hits + 1))
+
+
+def share_of(odds: float) -> float:
+    """The share that has these log odds."""
+    return 1 / (1 + math.exp(-odds))

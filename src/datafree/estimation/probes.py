@@ -1,0 +1,126 @@
+"""Probes: synthetic images that no training saw, on which a student is compared with its teacher.
+
+The families differ in kind, since each kind flatters some students: pictures that cost nothing (procedural), pictures that the
+teacher's classes and statistics were pulled out of (inversions), and what lies between and around these (mixes, corruptions).
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from datafree.core.files import opened_safetensors, replace_atomically
+from datafree.core.runtime import Runtime
+from datafree.core.spec import InputSpec
+from datafree.engine.method import NoStudent, Problem
+from datafree.methods.common.inversion import Inversion
+from datafree.methods.common.procedural.supply import Supplier, Supply
+from datafree.methods.deepinversion import DeepInversion
+from datafree.networks.inside.taps import norm_names
+from datafree.networks.network import Network
+from datafree.networks.saved.weights import fingerprint
+from datafree.networks.teacher import Teacher
+
+VERSION = "1"  # of what is drawn; another one makes other images
+SEED = 20_261_127  # far from the small seeds that people give their runs
+STEPS = 60  # of an inversion
+FEWEST, MOST = 64, 256  # inversions
+EACH = {"mixes": 4, "corruptions": 2, "procedural": 4}  # images of the other families for each inversion
+CANDIDATES = 8  # procedural images drawn for each that is kept
+NOISE = 0.5  # deviation of the corruptions, network units
+SHIFT = 8  # the shorter side over this is the largest shift of a mix
+FAMILIES = ("inversions", "mixes", "corruptions", "procedural")
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Images by family, uint8 [N, C, H, W], and the classes [N] that the inversions were made for."""
+
+    families: dict[str, Tensor]
+    aims: Tensor
+
+    def save(self, path: Path, teacher: str) -> None:
+        """Write the probes of the teacher with that fingerprint as one safetensors file."""
+        label = {"datafree.probes": VERSION, "teacher": teacher}
+        replace_atomically(path, lambda temporary: save_file(self.families | {"aims": self.aims}, temporary, label))
+
+
+def make_probes(network: Network, images: int, runtime: Runtime) -> Probes:
+    """The probes of a teacher: `images` inversions, and more of what is cheap.
+
+    Raises `ValueError` for a teacher that classifies no images.
+    """
+    inputs = network.card.inputs
+    problem = Problem(Teacher(network.module, inputs, runtime), NoStudent(), inputs, network.card.classes, network.card.task)
+    with runtime.seeded():
+        procedural = Supplier(Supply(candidates=CANDIDATES), problem, runtime)(EACH["procedural"] * images)
+        batch = inverter(network, images).start(problem, runtime).synthesize(images)
+        assert batch.y is not None
+        mixed = _mixed(batch.x, EACH["mixes"] * images, runtime)
+        corrupted = batch.x.repeat(EACH["corruptions"], 1, 1, 1)
+        corrupted = corrupted + NOISE * runtime.noise(len(corrupted), *inputs.shape)
+    made = {"inversions": batch.x, "mixes": mixed, "corruptions": corrupted, "procedural": procedural}
+    pixels = {name: inputs.to_pixels(x).cpu().contiguous() for name, x in made.items()}
+    return Probes(pixels, batch.y.argmax(1).cpu())
+
+
+def seconds_for(network: Network, images: int, runtime: Runtime) -> float:
+    """Seconds that the probes of so many inversions take here, about: by a few steps with a few images."""
+    few = min(images, 8)
+    problem = Problem(
+        Teacher(network.module, network.card.inputs, runtime),
+        NoStudent(),
+        network.card.inputs,
+        network.card.classes,
+        network.card.task,
+    )
+    seconds = {}
+    with runtime.seeded():
+        for steps in (1, 1, 5):  # the first only warms up
+            method = inverter(network, few).replaced(inversion={"steps": steps})
+            began = time.perf_counter()
+            method.start(problem, runtime).synthesize(few)
+            seconds[steps] = time.perf_counter() - began
+    drawing, step = seconds[1], max(0.0, seconds[5] - seconds[1]) / 4
+    return images / few * (STEPS * step + (EACH["procedural"] + 1) * drawing)
+
+
+def inverter(network: Network, images: int) -> DeepInversion:
+    """How images are pulled out of a network: from procedural ones, seen in parts, by statistics where it has norms."""
+    sane = bool(norm_names(network.module))
+    inversion = Inversion(
+        batch=min(64, images), steps=STEPS, lr=0.05, betas=(0.9, 0.999), statistics=float(sane), scale_free=True
+    )
+    return DeepInversion(procedural=Supply(), basis="fourier", inversion=inversion, min_crop_area=0.3, roll=4)
+
+
+def _mixed(x: Tensor, n: int, runtime: Runtime) -> Tensor:
+    """n images between two of `x` [N, C, H, W], nearer to the first, each shifted."""
+    first, second = (torch.randint(len(x), (n,), generator=runtime.random, device=x.device) for _ in range(2))
+    share = 0.5 + 0.5 * torch.rand(n, 1, 1, 1, generator=runtime.random, device=x.device)
+    most = min(x.shape[2:]) // SHIFT
+    shifts = torch.randint(-most, most + 1, (n, 2), generator=runtime.random, device=x.device).tolist()
+    mixed = share * x[first] + (1 - share) * x[second]
+    return torch.stack([image.roll(shift, (1, 2)) for image, shift in zip(mixed, shifts, strict=True)])
+
+
+def kept_probes(path: Path, network: Network) -> Probes | None:
+    """The probes that an earlier call left at `path`; None if there are none, or they are another teacher's."""
+    if not path.is_file():
+        return None
+    with opened_safetensors(path) as (metadata, read):
+        if metadata.get("datafree.probes") != VERSION or metadata.get("teacher") != fingerprint(network.module):
+            return None
+        tensors = read()
+    inputs = network.card.inputs
+    aims = tensors.pop("aims", torch.empty(0))
+    sound = {*tensors} == {*FAMILIES} and len(aims) == len(tensors["inversions"])
+    sound = sound and all(_is_picture(value, inputs) for value in tensors.values())
+    return Probes(tensors, aims) if sound else None
+
+
+def _is_picture(value: Tensor, inputs: InputSpec) -> bool:
+    return value.dtype == torch.uint8 and value.dim() == 4 and tuple(value.shape[1:]) == inputs.shape and len(value) > 0

@@ -19,6 +19,7 @@ from datafree.core.files import replace_atomically
 from datafree.core.runtime import Runtime
 from datafree.estimation.probes import kept_probes, make_probes
 from datafree.estimation.readings import read
+from datafree.networks.inside.cost import faster_precision
 from datafree.networks.saved.weights import fingerprint
 from datafree.networks.whole import load
 
@@ -50,7 +51,8 @@ def rows_of(where: Path, images: int) -> list[dict[str, Any]]:
     file = where / f"probes-{images}.safetensors"
     probes = kept_probes(file, network)
     if probes is None:
-        probes = make_probes(network, images, Runtime("cpu", "fp32", 0))
+        precision = faster_precision(network.module, network.module, network.card.inputs)[0]
+        probes = make_probes(network, images, Runtime("cpu", precision, 0))
         probes.save(file, fingerprint(network.module))
     assert network.card.validation is not None
     rows = []

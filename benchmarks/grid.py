@@ -27,9 +27,8 @@ from datafree import RECIPES, evaluate, load
 from datafree.core.files import write_text
 from datafree.core.runtime import Runtime
 from datafree.data.sets import noise_set
-from datafree.networks.inside.cost import seconds_by_precision
+from datafree.networks.inside.cost import FASTER, seconds_by_precision
 from datafree.networks.sources import student_for
-from datafree.recipes.auto import FASTER
 from datafree.reports import record
 
 GREY = "--inputs 1x32x32"

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from datafree.methods.sttss import STTSS
     from datafree.methods.zskt import ZSKT
     from datafree.networks.building.build import build
+    from datafree.networks.command import Command
     from datafree.networks.network import Card, Network
     from datafree.networks.whole import load
     from datafree.recipes import RECIPES
@@ -55,6 +56,7 @@ _MODULES = {
     "CMI": "methods.cmi",
     "CSD": "methods.csd",
     "Card": "networks.network",
+    "Command": "networks.command",
     "DAFL": "methods.dafl",
     "DDA": "methods.dda",
     "DFAD": "methods.dfad",
@@ -109,6 +111,7 @@ __all__ = [
     "Augmentation",
     "Blend",
     "Card",
+    "Command",
     "DeepInversion",
     "Fast",
     "InputSpec",

@@ -5,13 +5,14 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from datafree.core.runtime import Runtime
+from datafree.core.runtime import Precision, Runtime
 from datafree.core.spec import InputSpec
 from datafree.engine.progress import print_line
 from datafree.estimation.conclusion import Estimate, conclude
 from datafree.estimation.fitted import fitted
 from datafree.estimation.probes import FEWEST, MOST, Probes, kept_probes, make_probes, seconds_for
 from datafree.estimation.readings import read
+from datafree.networks.inside.cost import faster_precision
 from datafree.networks.network import Network
 from datafree.networks.outputs import gradient_arrives
 from datafree.networks.saved.weights import fingerprint
@@ -59,7 +60,8 @@ def estimate(
         student, inputs or known.card.inputs if not isinstance(student, str | Path) else inputs, allow_code, "student"
     )
     _refuse_misfit(judged, known)
-    runtime = Runtime(device, "fp32", 0)
+    runtime = Runtime(device, "auto", 0)
+    runtime.precision = _precision(known, runtime)
     file = Path(student).parent / KEPT if isinstance(student, str | Path) and _in_run(Path(student)) else None
     return estimated(judged, known, accuracy, seconds, runtime, file, quiet)
 
@@ -96,11 +98,18 @@ def _made(teacher: Network, seconds: float, runtime: Runtime, quiet: bool) -> Pr
     if least > seconds:
         return f"the probes would take about {least:.0f} s here, and {seconds:.0f} s were given"
     images = MOST if most <= seconds else FEWEST + int((MOST - FEWEST) * (seconds - least) / (most - least))
-    print_line(f"estimate: making probes of {images} inversions, about {min(most, seconds):.0f} s", quiet)
+    print_line(f"estimate: making probes of {3 * images} inversions, about {min(most, seconds):.0f} s", quiet)
     began = time.monotonic()
     probes = make_probes(teacher, images, runtime)
     print_line(f"estimate: probes made in {time.monotonic() - began:.0f} s", quiet)
     return probes
+
+
+def _precision(teacher: Network, runtime: Runtime) -> Precision:
+    """The faster precision here, by the rule of `auto`."""
+    if runtime.device.type != "cpu":
+        return runtime.precision
+    return faster_precision(teacher.module, teacher.module, teacher.card.inputs)[0]
 
 
 def _refuse_misfit(student: Network, teacher: Network) -> None:

@@ -21,7 +21,7 @@ from datafree.reports.evaluation import evaluate_run, score_network
 from datafree.reports.page import write_report
 from datafree.reports.pictures import DRAWINGS, Sheet
 
-LEAST = 1.0  # seconds for an estimate; a run of less than ten times that has none
+SHARE, LEAST = 0.1, 1.0  # of a run's wall time that an estimate may take, and the seconds below which there is none
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,12 @@ class Run:
 
     def _estimate(self, wall: float) -> dict[str, Any]:
         """The record's entry of how good the student seems by its answers to probes, in at most a tenth of the run's time."""
-        seconds = min(SECONDS, wall / 10)
+        seconds = min(SECONDS, SHARE * wall)
         if seconds < LEAST or self.card.task != "classification" or world_size() > 1:
             return {}
         student, teacher = Network(self.problem.student, self.card), Network(self.problem.teacher.network, self.teacher)
-        runtime = Runtime(str(self.problem.teacher.runtime.device), "fp32", 0)
+        used = self.problem.teacher.runtime
+        runtime = Runtime(str(used.device), used.precision, 0)
         found = estimated(student, teacher, None, seconds, runtime, self.folder.path / KEPT, self.quiet)
         return {"estimate": found.record()}
 

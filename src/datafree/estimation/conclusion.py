@@ -113,7 +113,7 @@ def _unknown(readings: Readings, accuracy: float | None, fit: Fitted) -> str:
     classes = len(readings.classes)
     if not fit.classes[0] <= classes <= fit.classes[1]:
         return f"the teacher has {classes} classes, and those of the fit had {fit.classes[0]} to {fit.classes[1]}"
-    reached = readings.families["inversions"].teacher_evenness
+    reached = readings.families["late"].teacher_evenness
     if reached < EVEN:
         return f"the probes reach too few of the teacher's classes (their entropy is {100 * reached:.0f} % of the largest)"
     values = features(fit.names, readings, accuracy)
@@ -132,7 +132,7 @@ def _findings(readings: Readings) -> Iterator[str]:
         yield f"It has collapsed: it calls nearly every probe class {most}."
         return
     never = [each for each, seen in enumerate(readings.classes) if seen.teacher >= SEEN and seen.both <= NEVER * seen.teacher]
-    agreement = readings.families["inversions"].agreement
+    agreement = readings.families["late"].agreement
     if agreement < NOTHING / len(readings.classes):
         yield f"It has learnt next to nothing: it agrees on {100 * agreement:.0f} % of images made for the teacher's classes."
     elif never:

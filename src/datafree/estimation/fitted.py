@@ -7,11 +7,13 @@ which says how far off the fit is on a teacher that it never saw: a conformal in
 import math
 from functools import lru_cache
 from importlib import resources
+from itertools import pairwise
 from typing import Annotated
 
 from pydantic import Field
 
 from datafree.core.settings import Settings
+from datafree.estimation.probes import STAGES
 from datafree.estimation.readings import Readings
 
 OUTSIDE = 0.25  # share of a feature's range in the fit by which it may lie outside
@@ -24,7 +26,8 @@ class Fitted(Settings):
     version: str
     """Names the fit in records."""
     names: tuple[str, ...]
-    """Features: FAMILY.READING of the probes, or `accuracy`, the teacher's."""
+    """Features: FAMILY.READING of the probes, `accuracy`, the teacher's, or `matched.READING`, that of inversions as hard for
+    the teacher as real images are."""
     mean: Numbers
     """Mean of each feature over the students of the fit, each case with the same weight."""
     scale: Numbers
@@ -64,10 +67,25 @@ def features(names: tuple[str, ...], readings: Readings, accuracy: float) -> lis
         if name == "accuracy":
             found.append(log_odds(accuracy / 100, 1000))
             continue
+        if family == "matched":
+            found.append(matched(readings, reading, accuracy))
+            continue
         value = getattr(readings.families[family], reading)
         signed = reading == "correlation"
         found.append(math.atanh(max(-0.99, min(0.99, value))) if signed else log_odds(value, readings.families[family].images))
     return found
+
+
+def matched(readings: Readings, reading: str, accuracy: float) -> float:
+    """Log odds of a reading where the teacher hits as often as on real images: between the stages, or that of the nearest."""
+    goal = log_odds(accuracy / 100, 1000)
+    found = [readings.families[name] for name in STAGES]
+    points = [(log_odds(each.teacher_hits, each.images), log_odds(getattr(each, reading), each.images)) for each in found]
+    for (x, y), (far, top) in pairwise(points):
+        if goal <= far:
+            share = max(0.0, min(1.0, (goal - x) / (far - x))) if far > x else 1.0
+            return y + share * (top - y)
+    return points[-1][1]
 
 
 def log_odds(share: float, images: int) -> float:

@@ -1,7 +1,9 @@
 """Probes: synthetic images that no training saw, on which a student is compared with its teacher.
 
-The families differ in kind, since each kind flatters some students: pictures that cost nothing (procedural), pictures that the
-teacher's classes and statistics were pulled out of (inversions), and what lies between and around these (mixes, corruptions).
+The families differ in kind, since each kind flatters some students: pictures that cost nothing (procedural), images that were
+pulled out of the teacher for its classes and statistics in few steps or in many (early, middle, late), and what lies between
+two of these (mixes). The more steps, the more images the teacher calls what they were made for: so they can be as hard for it
+as real ones are, of which only its accuracy needs to be known.
 """
 
 import time
@@ -26,18 +28,17 @@ from datafree.networks.teacher import Teacher
 
 VERSION = "1"  # of what is drawn; another one makes other images
 SEED = 20_261_127  # far from the small seeds that people give their runs
-STEPS = 60  # of an inversion
-FEWEST, MOST = 64, 256  # inversions
-EACH = {"mixes": 4, "corruptions": 2, "procedural": 4}  # images of the other families for each inversion
+STAGES = {"early": 20, "middle": 60, "late": 150}  # families of inversions, and their steps
+FEWEST, MOST = 48, 192  # images of each of these
+EACH = {"mixes": 4, "procedural": 4}  # images of the others for each of these
 CANDIDATES = 8  # procedural images drawn for each that is kept
-NOISE = 0.5  # deviation of the corruptions, network units
 SHIFT = 8  # the shorter side over this is the largest shift of a mix
-FAMILIES = ("inversions", "mixes", "corruptions", "procedural")
+FAMILIES = (*STAGES, "mixes", "procedural")
 
 
 @dataclass(frozen=True)
 class Probes:
-    """Images by family, uint8 [N, C, H, W], and the classes [N] that the inversions were made for."""
+    """Images by family, uint8 [N, C, H, W], and the classes [N] that those of `STAGES` were made for."""
 
     families: dict[str, Tensor]
     aims: Tensor
@@ -49,50 +50,47 @@ class Probes:
 
 
 def make_probes(network: Network, images: int, runtime: Runtime) -> Probes:
-    """The probes of a teacher: `images` inversions, and more of what is cheap.
+    """The probes of a teacher: `images` inversions of each stage, and more of what is cheap.
 
     Raises `ValueError` for a teacher that classifies no images.
     """
-    inputs = network.card.inputs
-    problem = Problem(Teacher(network.module, inputs, runtime), NoStudent(), inputs, network.card.classes, network.card.task)
+    inputs, problem = network.card.inputs, _problem(network, runtime)
+    made: dict[str, Tensor] = {}
     with runtime.seeded():
-        procedural = Supplier(Supply(candidates=CANDIDATES), problem, runtime)(EACH["procedural"] * images)
-        batch = inverter(network, images).start(problem, runtime).synthesize(images)
+        for name, steps in STAGES.items():
+            batch = inverter(network, images, steps).start(problem, runtime).synthesize(images)
+            made[name] = batch.x
         assert batch.y is not None
-        mixed = _mixed(batch.x, EACH["mixes"] * images, runtime)
-        corrupted = batch.x.repeat(EACH["corruptions"], 1, 1, 1)
-        corrupted = corrupted + NOISE * runtime.noise(len(corrupted), *inputs.shape)
-    made = {"inversions": batch.x, "mixes": mixed, "corruptions": corrupted, "procedural": procedural}
+        made["mixes"] = _mixed(batch.x, EACH["mixes"] * images, runtime)
+        made["procedural"] = Supplier(Supply(candidates=CANDIDATES), problem, runtime)(EACH["procedural"] * images)
     pixels = {name: inputs.to_pixels(x).cpu().contiguous() for name, x in made.items()}
     return Probes(pixels, batch.y.argmax(1).cpu())
 
 
 def seconds_for(network: Network, images: int, runtime: Runtime) -> float:
-    """Seconds that the probes of so many inversions take here, about: by a few steps with a few images."""
-    few = min(images, 8)
-    problem = Problem(
-        Teacher(network.module, network.card.inputs, runtime),
-        NoStudent(),
-        network.card.inputs,
-        network.card.classes,
-        network.card.task,
-    )
-    seconds = {}
+    """Seconds that `make_probes` takes here, about: by a few steps with a few images."""
+    few, seconds = min(images, 8), {}
+    problem = _problem(network, runtime)
     with runtime.seeded():
         for steps in (1, 1, 5):  # the first only warms up
-            method = inverter(network, few).replaced(inversion={"steps": steps})
+            method = inverter(network, few, steps)
             began = time.perf_counter()
             method.start(problem, runtime).synthesize(few)
             seconds[steps] = time.perf_counter() - began
     drawing, step = seconds[1], max(0.0, seconds[5] - seconds[1]) / 4
-    return images / few * (STEPS * step + (EACH["procedural"] + 1) * drawing)
+    return images / few * (sum(STAGES.values()) * step + (EACH["procedural"] + len(STAGES)) * drawing)
 
 
-def inverter(network: Network, images: int) -> DeepInversion:
+def _problem(network: Network, runtime: Runtime) -> Problem:
+    card = network.card
+    return Problem(Teacher(network.module, card.inputs, runtime), NoStudent(), card.inputs, card.classes, card.task)
+
+
+def inverter(network: Network, images: int, steps: int) -> DeepInversion:
     """How images are pulled out of a network: from procedural ones, seen in parts, by statistics where it has norms."""
     sane = bool(norm_names(network.module))
     inversion = Inversion(
-        batch=min(64, images), steps=STEPS, lr=0.05, betas=(0.9, 0.999), statistics=float(sane), scale_free=True
+        batch=min(64, images), steps=steps, lr=0.05, betas=(0.9, 0.999), statistics=float(sane), scale_free=True
     )
     return DeepInversion(procedural=Supply(), basis="fourier", inversion=inversion, min_crop_area=0.3, roll=4)
 
@@ -111,13 +109,16 @@ def kept_probes(path: Path, network: Network) -> Probes | None:
     """The probes that an earlier call left at `path`; None if there are none, or they are another teacher's."""
     if not path.is_file():
         return None
-    with opened_safetensors(path) as (metadata, read):
-        if metadata.get("datafree.probes") != VERSION or metadata.get("teacher") != fingerprint(network.module):
-            return None
-        tensors = read()
+    try:
+        with opened_safetensors(path) as (metadata, read):
+            if metadata.get("datafree.probes") != VERSION or metadata.get("teacher") != fingerprint(network.module):
+                return None
+            tensors = read()
+    except ValueError:  # a spoilt file is made again
+        return None
     inputs = network.card.inputs
     aims = tensors.pop("aims", torch.empty(0))
-    sound = {*tensors} == {*FAMILIES} and len(aims) == len(tensors["inversions"])
+    sound = {*tensors} == {*FAMILIES} and all(len(aims) == len(tensors[name]) for name in STAGES)
     sound = sound and all(_is_picture(value, inputs) for value in tensors.values())
     return Probes(tensors, aims) if sound else None
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from datafree.core.modes import evaluating
 from datafree.core.spec import InputSpec
-from datafree.estimation.probes import SEED, Probes
+from datafree.estimation.probes import SEED, STAGES, Probes
 from datafree.networks.outputs import logits_of
 
 BATCH = 250
@@ -26,6 +26,8 @@ class Reading:
     steadiness: float  # of images for which the teacher names the same class after a nudge and a shift by a pixel
     teacher_evenness: float  # entropy of the classes that the teacher names, as a share of the largest possible
     student_evenness: float  # and of those that the student names
+    teacher_hits: float = 0.0  # of images that the teacher calls the class they were made for, where they were
+    student_hits: float = 0.0  # and of those that the student calls so
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def read(teacher: nn.Module, student: nn.Module, probes: Probes, inputs: InputSp
         for name, pixels in probes.families.items():
             answers = [_answers(teacher, student, inputs.to_network(part.to(device))) for part in pixels.split(BATCH)]
             ours, theirs, nudged = (torch.cat(each) for each in zip(*answers, strict=True))
-            families[name] = _reading(ours, theirs, nudged)
+            families[name] = _reading(ours, theirs, nudged, probes.aims if name in STAGES else None)
             counts.append(_counts(ours.argmax(1), theirs.argmax(1), ours.shape[1]))
     total = torch.stack(counts).sum(0)
     return Readings(families, tuple(ClassReading(*row) for row in total.tolist()))
@@ -73,7 +75,7 @@ def _logits(network: nn.Module, x: Tensor) -> Tensor:
     return logits.float().cpu()
 
 
-def _reading(teacher: Tensor, student: Tensor, nudged: Tensor) -> Reading:
+def _reading(teacher: Tensor, student: Tensor, nudged: Tensor, aims: Tensor | None) -> Reading:
     named, other = teacher.argmax(1), student.argmax(1)
     shared = torch.minimum(teacher.softmax(1), student.softmax(1)).sum(1)
     ours, theirs = (z - z.mean(1, keepdim=True) for z in (teacher, student))
@@ -86,6 +88,8 @@ def _reading(teacher: Tensor, student: Tensor, nudged: Tensor) -> Reading:
         steadiness=(named == nudged.argmax(1)).float().mean().item(),
         teacher_evenness=evenness(named, teacher.shape[1]),
         student_evenness=evenness(other, teacher.shape[1]),
+        teacher_hits=0.0 if aims is None else (named == aims).float().mean().item(),
+        student_hits=0.0 if aims is None else (other == aims).float().mean().item(),
     )
 
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
@@ -13,8 +12,8 @@ from datafree.core.spec import InputSpec
 from datafree.engine.method import Method, Problem
 from datafree.engine.plan import Plan
 from datafree.engine.recipe import Recipe
-from datafree.networks.inside.cost import saved_bytes, seconds_by_precision
-from datafree.networks.inside.health import PROBED, Health, examine
+from datafree.networks.inside.cost import faster_precision, saved_bytes
+from datafree.networks.inside.health import Health, examine
 from datafree.networks.outputs import noise_for
 from datafree.recipes.dfad import DFAD_RECIPES
 from datafree.recipes.fast import FAST_RECIPES
@@ -29,8 +28,6 @@ FEW = 20_000  # looks for which images that cost steps of their own are not wort
 LARGE = 64  # pixels a side beyond which a generator that doubles twice would be mostly its first layer
 ROUNDS = 300  # at least, that a run should have
 CLIP = 5.0  # largest norm of the gradient of a student without norms
-FASTER = 1.2  # times as fast as fp32 that bf16 has to be on a CPU to be taken
-TIMED = 32  # images by which that is measured, of small inputs
 AVERAGED = 0.1  # longest average of the student's weights, share of the run: a longer one holds weights of long ago
 
 
@@ -100,13 +97,10 @@ def pick(task: str, inputs: InputSpec, health: Health, looks: float) -> tuple[Re
 
 def _precision(problem: Problem, given: Precision) -> tuple[Precision, float]:
     """The precision to compute in, and how many times as fast as fp32 the networks are in it, if that was measured."""
-    runtime, inputs = problem.teacher.runtime, problem.inputs
+    runtime = problem.teacher.runtime
     if given != "auto" or runtime.device.type != "cpu":
         return runtime.precision, 1.0
-    x = torch.randn(max(2, min(TIMED, PROBED // inputs.values)), *inputs.shape, generator=torch.Generator().manual_seed(0))
-    seconds = seconds_by_precision(problem.teacher.network, problem.student, x)
-    faster = seconds["fp32"] / seconds["bf16"]
-    return ("bf16", faster) if faster >= FASTER else ("fp32", 1.0)
+    return faster_precision(problem.teacher.network, problem.student, problem.inputs)
 
 
 def _duration(seconds: float) -> str:

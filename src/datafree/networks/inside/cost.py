@@ -15,6 +15,9 @@ from datafree.core.spec import InputSpec
 from datafree.networks.outputs import flattened
 
 PASSES = 4  # of which the first is not counted
+PROBED = 2**22  # values of all images of a probe, so that one of large inputs takes seconds
+FASTER = 1.2  # times as fast as fp32 that bf16 has to be on a CPU to be taken
+TIMED = 32  # images by which that is measured, of small inputs
 LONGEST = 1.0  # time after which no further pass is measured, seconds
 
 
@@ -70,6 +73,15 @@ def seconds_by_precision(teacher: nn.Module, student: nn.Module, x: Tensor) -> d
     with evaluating(teacher), frozen(teacher), keeping_random(x.device):
         runs = [{precision: part(precision) for precision in PRECISIONS} for _ in range(PASSES)]
     return {precision: min(run[precision] for run in runs[1:]) for precision in PRECISIONS}
+
+
+def faster_precision(teacher: nn.Module, student: nn.Module, inputs: InputSpec) -> tuple[Precision, float]:
+    """The precision to compute in on a CPU, and how many times as fast as fp32 it is, by `seconds_by_precision`."""
+    few = max(2, min(TIMED, PROBED // inputs.values))
+    x = torch.randn(few, *inputs.shape, generator=torch.Generator().manual_seed(0))
+    seconds = seconds_by_precision(teacher, student, x)
+    faster = seconds["fp32"] / seconds["bf16"]
+    return ("bf16", faster) if faster >= FASTER else ("fp32", 1.0)
 
 
 def latency_ms(network: nn.Module, inputs: InputSpec, repeats: int = 20, batch: int = 1) -> float:

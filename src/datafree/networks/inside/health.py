@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from datafree.core.modes import evaluating, frozen
 from datafree.core.spec import InputSpec
 from datafree.networks.building.work import Work
-from datafree.networks.inside.cost import saved_bytes
+from datafree.networks.inside.cost import PROBED, saved_bytes
 from datafree.networks.inside.taps import Norm
 from datafree.networks.outputs import flattened, gradient_arrives, kind_of_outputs
 
 PROBES = 8  # images a probe, of small inputs
 HEAVY_WORK, HEAVY_BYTES = 2 * 10**9, 2**27  # multiply-adds, and bytes for a backward pass, beyond which one image must do
-PROBED = 2**22  # values of all images of a probe, so that one of large inputs takes seconds
 
 
 @dataclass(frozen=True)
@@ -108,10 +107,10 @@ def _untouched(norm: Norm) -> bool:
 
 
 def _seconds(network: nn.Module, noise: Tensor, passes: int) -> float:
-    """Seconds an image of a forward and a backward pass to the input, the last of so many."""
+    """Seconds an image of a forward and a backward pass to the input, the last of so many; each on images that are new."""
     seconds = 0.0
-    for _ in range(passes):
-        x = noise.clone().contiguous(memory_format=torch.channels_last).requires_grad_()
+    for turn in range(passes):
+        x = noise.roll(turn + 1, -1).contiguous(memory_format=torch.channels_last).requires_grad_()
         began = time.perf_counter()
         answer = flattened(network(x))
         if answer.requires_grad:

@@ -9,6 +9,7 @@ from itertools import chain
 
 from datafree.core.modes import fastest_layout
 from datafree.core.spec import Shape
+from datafree.networks.black_box import BLACK_BOX
 from datafree.networks.inside.cost import latency_ms, multiply_adds
 from datafree.networks.network import Network
 from datafree.networks.outputs import explained
@@ -57,6 +58,11 @@ class Chooser:
         if request.pruned:
             return self.pruned(request)
         search = dataclasses.replace(self.search, batch=request.batch)
+        if self.teacher.card.architecture == BLACK_BOX and request.kind != "latency":
+            raise ValueError(
+                f"A black box does not show how large it is, so no student of the size {request.text} can be chosen; name an "
+                "architecture, as resnet20."
+            )
         limit = request.limit(self._cost_of_teacher(request))
         cost = COSTS[request.kind]
         checked: list[Candidate] = []

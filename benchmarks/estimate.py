@@ -28,7 +28,7 @@ from datafree.reports import record
 HERE = Path(__file__).parent
 TABLE = HERE / "results" / "estimate-runs.csv"
 FITTED = HERE.parent / "src" / "datafree" / "estimation" / "fitted.json"
-NAMES = ("inversions.agreement",)
+NAMES = ("matched.student_hits",)
 RIDGE = 0.03
 NINE = 0.9
 REAL = "kd-real"

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import datafree
 from datafree import Network
+from datafree.api import estimate as estimating
 from datafree.api import run as running
 from datafree.api.estimate import KEPT
 from datafree.cli import main
@@ -31,6 +32,13 @@ from datafree.networks.saved.weights import fingerprint
 def known(taught: Network) -> Network:
     """The teacher of digits, with its accuracy on its card."""
     return datafree.validate(taught, digits()[1], device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def few_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer than a person gets, so that a test takes seconds."""
+    monkeypatch.setattr(estimating, "FEWEST", 30)
+    monkeypatch.setattr(estimating, "MOST", 30)
 
 
 class Changed(nn.Module):

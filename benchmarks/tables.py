@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from estimate_table import estimate_table
 from grid_table import auto_choices_table, grid_table
 from reliability_table import reliability_table
 
@@ -261,7 +262,7 @@ def written() -> dict[Path, str]:
     ]
 
     def having(key: str) -> list[dict[str, Any]]:
-        return [result for result in results if key in result]
+        return [result for result in results if isinstance(result.get(key), list | dict)]
 
     grids = [result for result in having("rows") if "case" in result["rows"][0]]
     tables = {
@@ -275,6 +276,7 @@ def written() -> dict[Path, str]:
             "grid": grid_table(grids),
             "auto-choices": auto_choices_table(having("auto_choices")),
         },
+        ROOT / "docs" / "estimate.md": {"estimate": estimate_table([result for result in results if "coverage" in result])},
         ROOT / "docs" / "export.md": {
             "int8": int8_table([result for result in having("rows") if "calibration" in result["rows"][0]])
         },

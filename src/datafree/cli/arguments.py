@@ -11,6 +11,7 @@ from datafree.core.settings import Settings
 Numbers = Annotated[tuple[float, ...], Parameter(consume_multiple=True)]
 Packages = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
 EvalData = Annotated[str | None, Parameter(name="--eval")]
+AsJson = Annotated[bool, Parameter(name="--json", negative="")]
 
 
 def shape_of(text: str, flag: str = "--inputs") -> tuple[int, int, int]:

@@ -2,18 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 import datafree
+from datafree.cli.arguments import AsJson
 from datafree.core.terminal import show
 from datafree.reports.comparison import lines
 
 
-def compare(
-    *runs: Path, page: Path | None = None, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
-) -> None:
+def compare(*runs: Path, page: Path | None = None, as_json: AsJson = False) -> None:
     """Put runs side by side, in the terminal and on a page.
 
     Args:

@@ -2,12 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 import datafree
-from datafree.cli.arguments import Packages
+from datafree.cli.arguments import AsJson, Packages
 from datafree.core.terminal import show
 
 
@@ -19,7 +16,7 @@ def estimate(
     seconds: float = 120.0,
     device: str = "auto",
     allow_code: Packages = (),
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Estimate how good a student is on real images, without a single one.
 

@@ -1,9 +1,10 @@
-"""Progress on the screen: a live bar on a terminal, elsewhere a line at the start and every ten seconds."""
+"""Progress on the screen: a live bar on a terminal and in a notebook, elsewhere a line at the start and every ten seconds."""
 
 import sys
 import threading
 import time
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
@@ -31,7 +32,7 @@ class Progress:
         self._bar: Bar | None = None
         if quiet:
             return
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() or _in_notebook():
             columns = (TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[line]}"), TimeElapsedColumn())
             self._bar = Bar(*columns, console=Console(stderr=True))
             self._task = self._bar.add_task(unit, total=total, completed=done, line=self.line())
@@ -88,6 +89,11 @@ class Progress:
     def _print(self) -> None:
         self._printed = time.monotonic()
         show(self.line(), error=True)
+
+
+def _in_notebook() -> bool:
+    """Whether this process is a notebook's that can show a live bar."""
+    return Console(stderr=True).is_jupyter and find_spec("ipywidgets") is not None
 
 
 def print_line(line: str, quiet: bool = False) -> None:

@@ -182,7 +182,7 @@ def test_the_command(known: Network, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main([*line, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["sentences"][0] in printed
-    assert set(found["readings"]["families"]) == set(made.FAMILIES)
+    assert set(found["readings"]["families"]) == {*made.FAMILIES, "pushed"}
 
 
 def test_the_fit_is_of_enough_students() -> None:

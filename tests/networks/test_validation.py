@@ -33,7 +33,27 @@ def test_the_card_has_what_evaluate_finds(tmp_path: Path) -> None:
     assert sum(found.margin) == pytest.approx(1, abs=1e-3)
     datafree.validate(net, data, device="cpu").save(tmp_path / "net.safetensors")
     assert load(tmp_path / "net.safetensors").card.validation == found
-    assert len(read_card(tmp_path / "net.safetensors").model_dump_json()) < 4096, "a few hundred numbers"
+    assert len(read_card(tmp_path / "net.safetensors").model_dump_json()) < 10_000, "a few hundred numbers"
+
+
+def test_histograms_by_class_and_features() -> None:
+    data, net = labelled(), network(1)
+    found = datafree.validate(net, data, device="cpu").card.validation
+    assert found is not None
+    seen: list[torch.Tensor] = []
+    last = [layer for layer in net.module.modules() if isinstance(layer, torch.nn.Linear)][-1]
+    with last.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0])), torch.no_grad():
+        confidence = net.module(INPUTS.to_network(data.pixels)).softmax(1).amax(1)
+    assert found.feature_mean == pytest.approx(seen[0].mean(0).tolist(), rel=1e-3, abs=1e-4)
+    assert found.feature_variance == pytest.approx(seen[0].var(0, unbiased=False).tolist(), rel=1e-3, abs=1e-4)
+    assert len(found.confidence_each) == len(found.margin_each) == 10
+    low = [(confidence[data.labels == k] <= 0.2).float().mean().item() for k in range(10)]
+    assert [each[0] for each in found.confidence_each] == pytest.approx(low, abs=1e-4)
+    assert all(sum(each) == pytest.approx(1, abs=1e-3) for each in found.margin_each)
+    lacking = Labelled(data.pixels[data.labels > 0], data.labels[data.labels > 0], 10, "some")
+    some = datafree.validate(net, lacking, device="cpu").card.validation
+    assert some is not None
+    assert some.confidence_each[0] == ()
 
 
 def test_the_temperature_calibrates() -> None:

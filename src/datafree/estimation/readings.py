@@ -1,6 +1,7 @@
 """What a student and its teacher answer to probes: how often they agree, and how near to a border the teacher's answers lie."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -8,10 +9,12 @@ from torch import Tensor, nn
 
 from datafree.core.modes import evaluating
 from datafree.core.spec import InputSpec
+from datafree.estimation.adversary import pushed
 from datafree.estimation.probes import SEED, STAGES, Probes
 from datafree.networks.outputs import logits_of
 
 BATCH = 250
+PUSHED = "late"  # family that an adversary changes; `pushed` is the reading of what comes of it
 NUDGE = 0.2  # deviation of the noise that disturbs a probe, network units
 
 
@@ -54,12 +57,21 @@ def read(teacher: nn.Module, student: nn.Module, probes: Probes, inputs: InputSp
     counts: list[Tensor] = []
     with evaluating(teacher), evaluating(student):
         for name, pixels in probes.families.items():
-            answers = [_answers(teacher, student, inputs.to_network(part.to(device))) for part in pixels.split(BATCH)]
+            answers = [_answers(teacher, student, part) for part in _batches(pixels, inputs, device)]
             ours, theirs, nudged = (torch.cat(each) for each in zip(*answers, strict=True))
             families[name] = _reading(ours, theirs, nudged, probes.aims if name in STAGES else None)
             counts.append(_counts(ours.argmax(1), theirs.argmax(1), ours.shape[1]))
+        worst = [pushed(teacher, student, part) for part in _batches(probes.families[PUSHED], inputs, device)]
+        answers = [_answers(teacher, student, part) for part in worst]
+        ours, theirs, nudged = (torch.cat(each) for each in zip(*answers, strict=True))
+        families["pushed"] = _reading(ours, theirs, nudged, None)
     total = torch.stack(counts).sum(0)
     return Readings(families, tuple(ClassReading(*row) for row in total.tolist()))
+
+
+def _batches(pixels: Tensor, inputs: InputSpec, device: torch.device) -> Iterator[Tensor]:
+    """Images in network units on `device`."""
+    return (inputs.to_network(part.to(device)) for part in pixels.split(BATCH))
 
 
 def _answers(teacher: nn.Module, student: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,6 +9,7 @@ from datafree.core.settings import Option
 from datafree.core.spec import InputSpec, Shape
 from datafree.core.spelling import parse_spelling
 from datafree.networks.building.work import refuse_costly
+from datafree.networks.inside.sizes import shape_hint
 from datafree.networks.network import Card, Network, built
 from datafree.networks.outputs import TASKS, probe, refuse_broken
 from datafree.networks.programs.files import BLACK_BOXES, PROGRAM
@@ -34,7 +35,9 @@ def as_network(
         card.check(_checked(role, source.module, card.inputs))
         return Network(source.module, card, source.notes)
     if inputs is None:
-        raise ValueError("A plain module has no input description; pass inputs=InputSpec(shape=..., mean=..., std=...).")
+        raise ValueError(
+            f"A plain module has no input description; pass inputs=InputSpec(shape={shape_hint(source)}, mean=..., std=...)."
+        )
     logits = _checked(role, source, inputs)
     task = TASKS[logits.dim()]
     return Network(source, Card(architecture=_class_path(source), classes=logits.shape[1], task=task, inputs=inputs))

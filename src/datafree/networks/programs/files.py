@@ -25,16 +25,18 @@ class Found:
     Args:
         module: takes images [B, C, H, W], in eval mode.
         architecture: what a card calls it.
-        shape: of one image, if the file says it.
+        shape: of one image.
         notes: what a person should know of it.
         images: the number for which it was made, if it was for one only; the module takes any.
+        probed: whether the shape is the only usual one that fits, rather than one that the file says.
     """
 
     module: nn.Module
     architecture: str
-    shape: tuple[int, ...] | None = None
+    shape: tuple[int, ...]
     notes: tuple[str, ...] = ()
     images: int | None = None
+    probed: bool = False
 
 
 def kind_of(path: Path) -> str:
@@ -79,9 +81,10 @@ def _onnx(path: Path) -> Found:
 
 
 def _scripted(path: Path, allow_code: Collection[str], shape: tuple[int, ...] | None) -> Found:
-    module = read_scripted(path, allow_code, shape)
+    module, shape = read_scripted(path, allow_code, shape)
     if isinstance(module, Program):
-        return Found(module, PROGRAM, shape, (SCRIPTED, "its code is a graph of known operators, which is run instead of it"))
+        notes = (SCRIPTED, "its code is a graph of known operators, which is run instead of it")
+        return Found(module, PROGRAM, shape, notes, probed=True)
     assert isinstance(module, Scripted)
     note = f"run as it is ({module.reason}): its layers are not seen, so its norms give no statistics"
-    return Found(module, AS_IT_IS, shape, (SCRIPTED, note))
+    return Found(module, AS_IT_IS, shape, (SCRIPTED, note), probed=True)

@@ -65,9 +65,9 @@ def pack(
         return _folder(weights, architecture, inputs, classes, allow_code)
     if Path(weights).is_file() and (kind := kind_of(Path(weights))):
         return _whole(weights, kind, architecture, inputs, classes, allow_code, mean, std)
+    checkpoint = read_checkpoint(weights)
     if architecture is None:
         raise ValueError(f"{weights} holds weights and no architecture; name it with --arch: resnet20, timm:NAME, ...")
-    checkpoint = read_checkpoint(weights)
     notes: tuple[str, ...] = ()
     if inputs is None or classes is None:
         described, usual = _description(architecture)

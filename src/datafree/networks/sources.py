@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from datafree.core.settings import Option
 from datafree.core.spec import InputSpec, Shape
 from datafree.core.spelling import parse_spelling
+from datafree.networks.architectures import ARCHITECTURES
 from datafree.networks.building.work import refuse_costly
 from datafree.networks.inside.sizes import shape_hint
 from datafree.networks.network import Card, Network, built
@@ -75,6 +76,11 @@ def student_for(
     channels: dict[str, tuple[int, ...]] = {}
     if isinstance(student, str):
         architecture, options = parse_spelling(student)
+        if architecture not in ARCHITECTURES and Path(student).is_file():
+            raise ValueError(
+                f"{student} is a file, and a student is an architecture, as --student resnet20 or 4x; to begin with the "
+                f"weights of this file, add --student-weights {student}."
+            )
     elif isinstance(student, Network) and student.card.architecture in (PROGRAM, *BLACK_BOXES):
         raise ValueError("A program cannot be trained, so it is no student; name an architecture, as resnet20.")
     elif isinstance(student, Network):

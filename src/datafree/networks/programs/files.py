@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
+from datafree.core.filetypes import file_type
 from datafree.networks.programs.archive import is_exported
 from datafree.networks.programs.batch import freed
 from datafree.networks.programs.exported import read_exported
@@ -40,8 +41,8 @@ class Found:
 
 
 def kind_of(path: Path) -> str:
-    """What whole network a file holds, by its first bytes and the names in it, of ONNX by its name; empty if none."""
-    if path.suffix.lower() == ".onnx":
+    """What whole network a file holds, by its first bytes and the names in it, of ONNX also by its name; empty if none."""
+    if path.suffix.lower() == ".onnx" or file_type(path) == "onnx":
         return ONNX
     with path.open("rb") as file:
         if file.read(4) != b"PK\x03\x04":

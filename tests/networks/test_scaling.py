@@ -69,6 +69,13 @@ def test_inspect_has_a_line_on_it(taught: Network, tmp_path: Path) -> None:
     assert "check --mean and --std" in line
 
 
+def test_a_student_has_no_such_line(taught: Network, tmp_path: Path) -> None:
+    """Its images were made, and its scaling is the teacher's."""
+    card = taught.card.model_copy(update={"history": ({"event": "distilled"},)})
+    Network(taught.module, card).save(tmp_path / "student")
+    assert "scaling" not in inspect(tmp_path / "student")
+
+
 @pytest.mark.parametrize(("inputs", "says"), [(IMAGENET, "fits"), (PIXELS, "does not fit"), (HALF, "does not fit")])
 def test_the_scaling_of_a_third_party_network_is_known(inputs: InputSpec, says: str, shared_data: Path) -> None:
     for depth, name in ((20, "resnet20-12fca82f.th"), (56, "resnet56-4bfd9763.th")):
@@ -88,4 +95,4 @@ def test_where_it_cannot_be_judged_the_line_says_why() -> None:
     assert line(late).endswith("does not follow a convolution of the inputs")
     module = trained_on(IMAGENET, pictures())
     module.get_buffer("bn1.num_batches_tracked").fill_(9)
-    assert line(module).endswith("have seen 9 batches only")
+    assert line(module).endswith("have seen too few batches, 9")

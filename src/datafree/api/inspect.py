@@ -99,8 +99,13 @@ def _examined(network: Network, file: Path, work: Work | None, latency: float, b
     found = describe_health(health)
     if broken:
         return lines | {name: text for name, text in found.items() if name not in OF_ANSWERS}
-    scaling = describe_scaling(network.module, inputs)
-    return lines | found | {"scaling": scaling, "auto": _would_take(network, health)}
+    return lines | found | _scaling(network) | {"auto": _would_take(network, health)}
+
+
+def _scaling(network: Network) -> dict[str, str]:
+    """Whether mean and std fit the first norm; nothing of a student, whose are the teacher's and whose images were made."""
+    made = any(event.get("event") == "distilled" for event in network.card.history)
+    return {} if made else {"scaling": describe_scaling(network.module, network.card.inputs)}
 
 
 def _bytes(file: Path) -> int:

@@ -89,7 +89,7 @@ def _first_layers(network: nn.Module, x: Tensor) -> tuple[nn.Conv2d, Norm] | str
         return "since its first batch norm has statistics of no data"
     batches = 0 if norm.num_batches_tracked is None else int(norm.num_batches_tracked)
     if 0 < batches < FEWEST:
-        return f"since its batch norms have seen {batches} batches only"
+        return f"since its batch norms have seen too few batches, {batches}"
     return first.layer, norm
 
 

@@ -17,9 +17,8 @@ import torch
 
 from datafree.core.files import replace_atomically
 from datafree.core.runtime import Runtime
-from datafree.estimation.probes import kept_probes, make_probes
+from datafree.estimation.probes import kept_probes, make_probes, precision_for
 from datafree.estimation.readings import read
-from datafree.networks.inside.cost import faster_precision
 from datafree.networks.saved.weights import fingerprint
 from datafree.networks.whole import load
 
@@ -51,7 +50,7 @@ def rows_of(where: Path, images: int) -> list[dict[str, Any]]:
     file = where / f"probes-{images}.safetensors"
     probes = kept_probes(file, network)
     if probes is None:
-        precision = faster_precision(network.module, network.module, network.card.inputs)[0]
+        precision = precision_for(network, torch.device("cpu"))
         probes = make_probes(network, images, Runtime("cpu", precision, 0))
         probes.save(file, fingerprint(network.module))
     assert network.card.validation is not None

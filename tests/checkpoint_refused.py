@@ -223,7 +223,7 @@ REFUSED = [
     ),
     Row("`torch.package`", packaged, "is a torch.package archive, which holds code"),
     Row("ONNX, with `--arch`", onnx, "is an ONNX file, which is a whole network", file="teacher.onnx"),
-    Row("ONNX under another ending", onnx, "is an ONNX network"),
+    Row("ONNX under another ending, with `--arch`", onnx, "is an ONNX file, which is a whole network"),
     Row("Keras 3", zipped("metadata.json", "config.json", "model.weights.h5"), "is a Keras network", file="teacher.keras"),
     Row("Keras, HDF5", content(b"\x89HDF\r\n\x1a\n" + bytes(99)), "is an HDF5 file, as of Keras", file="teacher.h5"),
     Row("TensorFlow's `saved_model.pb`", content(b"\x08\x01\x12\x05hello"), "is a TensorFlow network", file="saved_model.pb"),

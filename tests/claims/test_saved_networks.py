@@ -4,14 +4,19 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from checkpoint_kept import KEPT
-from checkpoint_refused import REFUSED
+from checkpoint_refused import REFUSED, exported, onnx, scripted
 from checkpoint_rows import Row
 from helpers import INPUTS, TINY, network
 
 from datafree import pack
-from datafree.core.filetypes import DESCRIPTIONS
+from datafree.core.filetypes import DESCRIPTIONS, FileType
+from datafree.data.sets import read_set
 from datafree.networks.network import load
+from datafree.networks.programs.files import ONNX, kind_of
+from datafree.networks.sources import student_for
+from datafree.networks.start import start_from
 
 WHAT = {f"is {what}" for what, _ in DESCRIPTIONS.values()} - {"is a folder"}
 DOCUMENT = Path(__file__).parents[2] / "docs" / "checkpoints.md"
@@ -70,3 +75,30 @@ def test_the_document_has_these_rows() -> None:
     lines = re.findall(r"^\| (.+?) \| ((?:loads|refused).*) \|$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
     assert lines == [row.cells for row in (*KEPT, *REFUSED)]
     assert len(lines) >= 40
+
+
+@pytest.mark.parametrize("kind", ["torchscript", "torch.export"])
+def test_the_advice_for_a_whole_network_in_place_of_weights_works(kind: FileType, tmp_path: Path) -> None:
+    row = {"torchscript": scripted, "torch.export": exported}[kind]
+    file, module = tmp_path / "FILE", network(1).module
+    row(file, module, module)
+    with pytest.raises(ValueError, match=re.escape(DESCRIPTIONS[kind][1])):
+        start_from(network(2).module, file, module)
+    code = DESCRIPTIONS[kind][1].removeprefix("save its weights, ").replace("FILE", repr(str(file)))
+    exec(code.replace("weights.pt", str(tmp_path / "weights.pt")), {"torch": torch})
+    began = network(2).module
+    assert "100 % of the weights" in start_from(began, tmp_path / "weights.pt", module)
+    assert all(value.equal(module.state_dict()[name]) for name, value in began.state_dict().items())
+
+
+def test_onnx_is_known_by_its_bytes(tmp_path: Path) -> None:
+    onnx(tmp_path / "network.bin")
+    assert kind_of(tmp_path / "network.bin") == ONNX
+    with pytest.raises(ValueError, match=r"is an ONNX network, not a transfer set; give one that `datafree synthesize` wrote"):
+        read_set(tmp_path / "network.bin")
+
+
+def test_a_file_named_as_the_student_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    exported(tmp_path / "student.pt2", network(1).module, network(2).module)
+    with pytest.raises(ValueError, match=r"student.pt2 is a file, .* add --student-weights .*student.pt2\.$"):
+        student_for(str(tmp_path / "student.pt2"), network(1).card)

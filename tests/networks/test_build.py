@@ -11,8 +11,9 @@ import torch
 from helpers import INPUTS
 from safetensors.torch import save_file
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from datafree import pack
+from datafree import InputSpec, pack
 from datafree.networks.building.build import build, is_real, outline
 
 calls: list[str] = []
@@ -92,3 +93,27 @@ def test_a_failing_download_is_named_with_what_to_do(shop: Any, downloads: list[
     with pytest.raises(ValueError, match=r"reads or downloads another file, which failed \(.*no network here.*--options"):
         build("shop_to_build:fetches", INPUTS, 10, None, ["shop_to_build"])
     assert downloads == ["https://example.org/weights-12345678.pth"]
+
+
+class Operators(TorchDispatchMode):
+    """Names of the operators that run inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(func.__name__.partition(".")[0])
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("architecture", ["resnet8", "vit-mini-half"])
+def test_building_without_memory_draws_nothing(architecture: str) -> None:
+    inputs = InputSpec(shape=(3, 32, 32))
+    drawn: dict[str, set[str]] = {}
+    for how in (outline, build):
+        with Operators() as seen:
+            how(architecture, inputs, 10)
+        drawn[how.__name__] = seen.names & {"normal_", "uniform_"}
+    assert not drawn["outline"]
+    assert drawn["build"]

@@ -10,7 +10,7 @@ from helpers import network
 from test_programs import SMALL, images, with_statistics
 from torch import Tensor, nn
 
-from datafree import Network, distill, load, pack
+from datafree import InputSpec, Network, distill, load, pack
 from datafree.networks.inside.taps import norm_names
 
 
@@ -62,8 +62,19 @@ def test_torchscript_runs_only_if_its_file_is_named(resnet: Network, tmp_path: P
 
 def test_torchscript_needs_the_shape_of_its_inputs(resnet: Network, tmp_path: Path) -> None:
     file = saved(resnet.module, tmp_path / "t.pt", "trace")
-    with pytest.raises(ValueError, match="does not say the shape"):
+    said = (
+        r"does not say the shape of its inputs: it takes 3 channels, and fits inputs of 3x8x8 and 3x16x16, .*--inputs 3xHEIGHT"
+    )
+    with pytest.raises(ValueError, match=said):
         load(file, [str(file)])
+
+
+def test_the_only_size_that_torchscript_takes_is_found(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 38 * 38, 5)).eval()
+    file = saved(module, tmp_path / "t.pt", "script")
+    packed = pack(file, allow_code=[str(file)], mean=(0.5,), std=(0.2,))
+    assert packed.card.inputs == InputSpec(shape=(3, 40, 40), mean=(0.5,), std=(0.2,))
+    assert "inputs of 3x40x40, the only usual square size that fits" in packed.notes
 
 
 class Branching(nn.Module):
@@ -86,7 +97,7 @@ def test_what_is_no_graph_runs_as_it_is(tmp_path: Path) -> None:
     found = load(file, [str(file)], SMALL)
     assert found.card.architecture == "torchscript"
     assert torch.equal(found.module(images()), module(images()))
-    with pytest.raises(ValueError, match="give its own file as the teacher"):
+    with pytest.raises(ValueError, match="give its own file, or itself, as the teacher"):
         found.save(tmp_path / "packed.safetensors")
     student = distill(found, "small-cnn-quarter", recipe=procedural(), device="cpu", quiet=True)
     assert student(images()).shape == (3, 10)

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import INPUTS, TINY, network
+from torch import nn
+from torch.nn.modules.module import register_module_module_registration_hook
 
 from datafree import Card, InputSpec, Network, load, students
 from datafree.core.spelling import parse_spelling, spelled
@@ -253,3 +255,16 @@ def test_a_student_with_options_loads_from_its_own_file(tmp_path: Path) -> None:
     assert found.card.options == {"width": 5}
     x = torch.randn(2, *INPUTS.shape)
     assert torch.equal(found.module(x), made.module.eval()(x))
+
+
+def test_a_far_larger_network_is_not_built_to_its_end() -> None:
+    search = Search(card("resnet8"), parameters(network(1, "resnet8", COLOUR).module))
+    layers: list[nn.Module] = []
+    counting = register_module_module_registration_hook(lambda parent, name, layer: layers.append(parent))
+    try:
+        assert search.sized(Variant("wrn-40-2"), count=False) is None
+        begun = len(layers)
+        network(1, "wrn-40-2", COLOUR)
+    finally:
+        counting.remove()
+    assert begun < (len(layers) - begun) / 2

@@ -5,14 +5,13 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from datafree.core.runtime import Precision, Runtime
+from datafree.core.runtime import Runtime, find_device
 from datafree.core.spec import InputSpec
 from datafree.engine.progress import print_line
 from datafree.estimation.conclusion import Estimate, conclude
 from datafree.estimation.fitted import fitted
-from datafree.estimation.probes import FEWEST, MOST, Probes, kept_probes, make_probes, seconds_for
+from datafree.estimation.probes import FEWEST, MOST, Probes, kept_probes, make_probes, precision_for, seconds_for
 from datafree.estimation.readings import read
-from datafree.networks.inside.cost import faster_precision
 from datafree.networks.network import Network
 from datafree.networks.outputs import gradient_arrives
 from datafree.networks.saved.weights import fingerprint
@@ -60,8 +59,7 @@ def estimate(
         student, inputs or known.card.inputs if not isinstance(student, str | Path) else inputs, allow_code, "student"
     )
     _refuse_misfit(judged, known)
-    runtime = Runtime(device, "auto", 0)
-    runtime.precision = _precision(known, runtime)
+    runtime = Runtime(device, precision_for(known, find_device(device)), 0)
     file = Path(student).parent / KEPT if isinstance(student, str | Path) and _in_run(Path(student)) else None
     return estimated(judged, known, accuracy, seconds, runtime, file, quiet)
 
@@ -103,13 +101,6 @@ def _made(teacher: Network, seconds: float, runtime: Runtime, quiet: bool) -> Pr
     probes = make_probes(teacher, images, runtime)
     print_line(f"estimate: probes made in {time.monotonic() - began:.0f} s", quiet)
     return probes
-
-
-def _precision(teacher: Network, runtime: Runtime) -> Precision:
-    """The faster precision here, by the rule of `auto`."""
-    if runtime.device.type != "cpu":
-        return runtime.precision
-    return faster_precision(teacher.module, teacher.module, teacher.card.inputs)[0]
 
 
 def _refuse_misfit(student: Network, teacher: Network) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from datafree.api.scaling import describe_scaling
 from datafree.core.modes import fastest_layout
 from datafree.data.drawing import save_grid
 from datafree.data.sets import TransferSet, as_uint8, is_set, read_set, spread
@@ -40,7 +41,8 @@ def inspect(file: str | Path, *, preview: str | Path | None = None, allow_code: 
     Returns:
         Names and values as text, first `card` as JSON. For a network: number of weights, multiply-adds and latency of one
         input, size of the file, an examination by noise and constants (outputs, logit scale, statistics of the norms,
-        gradient to the input, speed) unless a pass takes long, and what `auto` would do. For a set: number of images, classes,
+        gradient to the input, speed) unless a pass takes long, whether mean and std fit the first batch norm, and what `auto`
+        would do. For a set: number of images, classes,
         entropy of the targets, path of the preview.
 
     Raises:
@@ -97,7 +99,13 @@ def _examined(network: Network, file: Path, work: Work | None, latency: float, b
     found = describe_health(health)
     if broken:
         return lines | {name: text for name, text in found.items() if name not in OF_ANSWERS}
-    return lines | found | {"auto": _would_take(network, health)}
+    return lines | found | _scaling(network) | {"auto": _would_take(network, health)}
+
+
+def _scaling(network: Network) -> dict[str, str]:
+    """Whether mean and std fit the first norm; nothing of a student, whose are the teacher's and whose images were made."""
+    made = any(event.get("event") == "distilled" for event in network.card.history)
+    return {} if made else {"scaling": describe_scaling(network.module, network.card.inputs)}
 
 
 def _bytes(file: Path) -> int:

@@ -9,6 +9,7 @@ from datafree.networks.building.build import timm_description
 from datafree.networks.building.named import TORCHVISION, torchvision_description
 from datafree.networks.building.work import refuse_costly
 from datafree.networks.folders import is_folder, load_folder
+from datafree.networks.missing import complete, said
 from datafree.networks.network import Card, Network, from_card
 from datafree.networks.outputs import TASKS, probe, refuse_broken
 from datafree.networks.programs.files import kind_of
@@ -40,14 +41,15 @@ def pack(
         architecture: a name from `ARCHITECTURES` (`resnet20`), `timm:NAME`, `torchvision:NAME`, `package.module:factory`, or
             `file.py:factory`; None for a whole network or a folder, which say it.
         inputs: shape and scaling of one input; None: that of timm's `pretrained_cfg`, of the transforms of torchvision's
-            weights, of the folder, or the shape that a program says.
-        classes: number of classes; None: as many as those say.
+            weights, of the folder, or the shape that a program says; else the channels of the first layer, and the only usual
+            square size that fits the weights, of pixels in [0, 1].
+        classes: number of classes; None: as many as the last layer has, or as those say.
         options: keyword arguments of the factory.
         allow_code: packages whose code may be imported and called to build the network; this package and timm need not be
             named.
         which: `ema` or `model`: the averaged or the ordinary weights of a checkpoint that has both, or the place of one of
             several in it, as `student` or `state_dict/model`; None: the averaged ones, if there are any.
-        mean: of each channel of pixels in [0, 1], for the shape that a program says, where `inputs` is None.
+        mean: of each channel of pixels in [0, 1], for the shape that is found, where `inputs` is None.
         std: the standard deviation, likewise.
 
     Returns:
@@ -55,28 +57,27 @@ def pack(
 
     Raises:
         ValueError: the file is of another type, holds no state dict or needs code to be read, has no weights that are
-            `which`, or several that fit; the network cannot be built, its keys do not fit the weights, a description is
-            missing, a weight or an answer is not finite, a pass costs too much (`networks/building/work.py`), or the network
-            returns another number of classes.
+            `which`, or several that fit; the network cannot be built, its keys do not fit the weights, no size or several
+            sizes of inputs fit them, a weight or an answer is not finite, a pass costs too much
+            (`networks/building/work.py`), or the network returns another number of classes.
     """
     if is_folder(weights):
         return _folder(weights, architecture, inputs, classes, allow_code)
     if Path(weights).is_file() and (kind := kind_of(Path(weights))):
         return _whole(weights, kind, architecture, inputs, classes, allow_code, mean, std)
+    checkpoint = read_checkpoint(weights)
     if architecture is None:
         raise ValueError(f"{weights} holds weights and no architecture; name it with --arch: resnet20, timm:NAME, ...")
-    if inputs is None and (mean or std):
-        raise ValueError("--mean or --std is given without the shape of inputs; pass --inputs CHANNELSxHEIGHTxWIDTH too.")
-    checkpoint = read_checkpoint(weights)
-    if architecture.startswith(TORCHVISION) and (inputs is None or classes is None):
-        known_inputs, known_classes = torchvision_description(architecture.removeprefix(TORCHVISION))
-        inputs, classes = inputs or known_inputs, classes or known_classes
-    if architecture.startswith("timm:") and (inputs is None or classes is None):
-        timm_inputs, timm_classes = timm_description(architecture.removeprefix("timm:"))
-        inputs, classes = inputs or timm_inputs, classes or timm_classes
+    notes: tuple[str, ...] = ()
     if inputs is None or classes is None:
-        missing = "--inputs" if inputs is None else "--classes"
-        raise ValueError(f"{architecture} has no description of its inputs and classes; pass {missing}.")
+        described, usual = _description(architecture)
+        shape = inputs.shape if inputs else described.shape if described else None
+        given = shape is not None
+        shape, found = complete(architecture, options or {}, checkpoint, shape, classes, usual, allow_code)
+        described = described or InputSpec(shape=shape)
+        inputs = inputs or InputSpec(shape=shape, mean=mean or described.mean, std=std or described.std)
+        notes = tuple(said(inputs, found, (given, found in (classes, usual))))
+        classes = found
     card = Card(
         architecture=architecture,
         options=dict(options or {}),
@@ -92,7 +93,16 @@ def pack(
     event = {"event": "packed", "from": Path(weights).name, **choice.report()}
     card = card.model_copy(update={"task": TASKS[logits.dim()], "history": (event,)})
     card.check(logits)
-    return Network(packed.module, card)
+    return Network(packed.module, card, notes)
+
+
+def _description(architecture: str) -> tuple[InputSpec | None, int | None]:
+    """Inputs and number of classes as the library of an architecture describes them; None and None where it has no such."""
+    if architecture.startswith(TORCHVISION):
+        return torchvision_description(architecture.removeprefix(TORCHVISION))
+    if architecture.startswith("timm:"):
+        return timm_description(architecture.removeprefix("timm:"))
+    return None, None
 
 
 def _whole(

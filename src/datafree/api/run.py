@@ -14,6 +14,7 @@ from datafree.engine.folder import RunDir
 from datafree.engine.method import Problem
 from datafree.engine.recipe import Recipe
 from datafree.engine.record import STUDENT
+from datafree.estimation.probes import precision_for
 from datafree.networks.network import Card, Network
 from datafree.networks.saved.weights import fingerprint, parameters
 from datafree.reports import record
@@ -103,8 +104,8 @@ class Run:
         if seconds < LEAST or self.card.task != "classification" or world_size() > 1:
             return {}
         student, teacher = Network(self.problem.student, self.card), Network(self.problem.teacher.network, self.teacher)
-        used = self.problem.teacher.runtime
-        runtime = Runtime(str(used.device), used.precision, 0)
+        device = self.problem.teacher.runtime.device
+        runtime = Runtime(str(device), precision_for(teacher, device), 0)
         found = estimated(student, teacher, None, seconds, runtime, self.folder.path / KEPT, self.quiet)
         return {"estimate": found.record()}
 

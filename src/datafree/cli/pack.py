@@ -33,10 +33,11 @@ def pack(
         arch: A name of this package (resnet20, ...), timm:NAME, torchvision:NAME, package.module:factory, or file.py:factory;
             left out for a whole network or a folder.
         out: The network file to write.
-        inputs: CHANNELSxHEIGHTxWIDTH of one input; may be left out for networks of timm and torchvision, folders, .pt2, .onnx.
+        inputs: CHANNELSxHEIGHTxWIDTH of one input; may be left out for networks of timm and torchvision, folders, .pt2, .onnx,
+            and where one usual square size only fits the weights.
         mean: Mean of each channel, of pixels in [0, 1], which is subtracted from inputs.
         std: Standard deviation of each channel, of pixels in [0, 1], by which inputs are divided.
-        classes: Number of classes; may be left out where inputs may.
+        classes: Number of classes; left out: the outputs of the last layer.
         options: Keyword arguments of the factory, as JSON.
         validate: Labelled data that the network was not trained on (.npz, folder, torchvision:SET:ROOT): the card gets its
             accuracy there and a few hundred numbers more, from which no image can be rebuilt.

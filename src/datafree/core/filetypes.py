@@ -37,6 +37,7 @@ _SAVE = "torch.save(model.state_dict(), 'weights.pt')"
 _UNPACK = "unpack it, and give the weights file in it"
 DESCRIPTIONS: dict[FileType, tuple[str, str]] = {
     "torch": ("a file of torch.save", "make a network file of it with `datafree pack`"),
+    # Whole networks come here where weights are asked for: as teachers they are taken as they are.
     "torchscript": ("a TorchScript program", "save its weights, torch.save(torch.jit.load(FILE).state_dict(), 'weights.pt')"),
     "torch.export": (
         "a torch.export program",

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from datafree.core.files import MAX_CARD, metadata_entry, opened_safetensors, replace_atomically
+from datafree.core.filetypes import DESCRIPTIONS, file_type
 from datafree.core.settings import Settings, explain
 from datafree.core.spec import InputSpec
 from datafree.data.set_checks import COLUMNS, layout, mismatch
@@ -144,6 +145,8 @@ def read_shard(file: Path) -> TransferSet:
 
 def read_set_card(path: Path) -> SetCard:
     """The card of one shard. Raises `ValueError` if the file has no valid one."""
+    if (kind := file_type(path)) in DESCRIPTIONS:
+        raise ValueError(f"{path} is {DESCRIPTIONS[kind][0]}, not a transfer set; give one that `datafree synthesize` wrote.")
     label = metadata_entry(path, _LABEL)
     if label is None or len(label) > MAX_CARD:
         raise ValueError(f"{path} is not a transfer set: it has no valid card; make one with datafree synthesize.")

@@ -15,12 +15,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from datafree.core.files import opened_safetensors, replace_atomically
-from datafree.core.runtime import Runtime
+from datafree.core.runtime import Precision, Runtime
 from datafree.core.spec import InputSpec
 from datafree.engine.method import NoStudent, Problem
 from datafree.methods.common.inversion import Inversion
 from datafree.methods.common.procedural.supply import Supplier, Supply
 from datafree.methods.deepinversion import DeepInversion
+from datafree.networks.inside.cost import multiply_adds
 from datafree.networks.inside.taps import norm_names
 from datafree.networks.network import Network
 from datafree.networks.saved.weights import fingerprint
@@ -32,6 +33,7 @@ STAGES = {"early": 20, "middle": 60, "late": 150}  # families of inversions, and
 FEWEST, MOST = 48, 192  # images of each of these
 EACH = {"mixes": 4, "procedural": 4}  # images of the others for each of these
 CANDIDATES = 8  # procedural images drawn for each that is kept
+HEAVY = 10**7  # multiply-adds of a network that is faster in bf16 where the CPU has it
 SHIFT = 8  # the shorter side over this is the largest shift of a mix
 FAMILIES = (*STAGES, "mixes", "procedural")
 
@@ -79,6 +81,16 @@ def seconds_for(network: Network, images: int, runtime: Runtime) -> float:
             seconds[steps] = time.perf_counter() - began
     drawing, step = seconds[1], max(0.0, seconds[5] - seconds[1]) / 4
     return images / few * (sum(STAGES.values()) * step + (EACH["procedural"] + len(STAGES)) * drawing)
+
+
+def precision_for(network: Network, device: torch.device) -> Precision:
+    """The precision in which probes are made: not by a measurement, so that the same machine always makes the same."""
+    if device.type != "cpu":
+        return "auto"
+    # Of torch 2.10 and later; earlier ones do not say what a CPU can do.
+    able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    large = multiply_adds(network.module, network.card.inputs) >= HEAVY
+    return "bf16" if large and (able.get("avx512_bf16") or able.get("amx_bf16")) else "fp32"
 
 
 def _problem(network: Network, runtime: Runtime) -> Problem:

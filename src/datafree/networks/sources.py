@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from datafree.core.settings import Option
 from datafree.core.spec import InputSpec, Shape
 from datafree.core.spelling import parse_spelling
+from datafree.networks.architectures import ARCHITECTURES
 from datafree.networks.black_box import BLACK_BOX, BlackBox
 from datafree.networks.building.work import refuse_costly
+from datafree.networks.inside.sizes import shape_hint
 from datafree.networks.network import Card, Network, built
 from datafree.networks.outputs import TASKS, explained, probe, refuse_broken
 from datafree.networks.programs.files import BLACK_BOXES, PROGRAM
@@ -38,7 +40,9 @@ def as_network(
     if not isinstance(source, nn.Module):
         return _asked(source, inputs, role)
     if inputs is None:
-        raise ValueError("A plain module has no input description; pass inputs=InputSpec(shape=..., mean=..., std=...).")
+        raise ValueError(
+            f"A plain module has no input description; pass inputs=InputSpec(shape={shape_hint(source)}, mean=..., std=...)."
+        )
     logits = _checked(role, source, inputs)
     task = TASKS[logits.dim()]
     return Network(source, Card(architecture=_class_path(source), classes=logits.shape[1], task=task, inputs=inputs))
@@ -89,6 +93,11 @@ def student_for(
     channels: dict[str, tuple[int, ...]] = {}
     if isinstance(student, str):
         architecture, options = parse_spelling(student)
+        if architecture not in ARCHITECTURES and Path(student).is_file():
+            raise ValueError(
+                f"{student} is a file, and a student is an architecture, as --student resnet20 or 4x; to begin with the "
+                f"weights of this file, add --student-weights {student}."
+            )
     elif isinstance(student, Network) and student.card.architecture in (PROGRAM, BLACK_BOX, *BLACK_BOXES):
         raise ValueError("A program cannot be trained, so it is no student; name an architecture, as resnet20.")
     elif isinstance(student, Network):

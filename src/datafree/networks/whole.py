@@ -60,7 +60,8 @@ def load_whole(
     try:
         if inputs is None:
             inputs = InputSpec.model_validate({"shape": found.shape, "mean": mean or (0.0,), "std": std or (1.0,)})
-            notes.append(f"inputs of {inputs}, as its file says" + ("" if mean or std else f", {_PIXELS}"))
+            why = "the only usual square size that fits" if found.probed else "as its file says"
+            notes.append(f"inputs of {inputs}, {why}" + ("" if mean or std else f", {_PIXELS}"))
         refuse_costly(name, found.module, inputs, small=0)
         logits = probe(name, found.module, inputs)
         if found.images is not None:

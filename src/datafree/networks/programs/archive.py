@@ -59,7 +59,8 @@ def is_exported(path: Path) -> bool:
             names = packed.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return False
-    return _OLD_GRAPH in names or any(name.endswith("archive_format") or "/models/" in name for name in names)
+    models = f"{_root(set(names))}models/"  # TorchScript of a package has a folder `models` too, deeper within
+    return _OLD_GRAPH in names or any(name.endswith("archive_format") or name.startswith(models) for name in names)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
+from datafree.core.filetypes import file_type
 from datafree.networks.programs.archive import is_exported
 from datafree.networks.programs.batch import freed
 from datafree.networks.programs.exported import read_exported
@@ -25,21 +26,23 @@ class Found:
     Args:
         module: takes images [B, C, H, W], in eval mode.
         architecture: what a card calls it.
-        shape: of one image, if the file says it.
+        shape: of one image.
         notes: what a person should know of it.
         images: the number for which it was made, if it was for one only; the module takes any.
+        probed: whether the shape is the only usual one that fits, rather than one that the file says.
     """
 
     module: nn.Module
     architecture: str
-    shape: tuple[int, ...] | None = None
+    shape: tuple[int, ...]
     notes: tuple[str, ...] = ()
     images: int | None = None
+    probed: bool = False
 
 
 def kind_of(path: Path) -> str:
-    """What whole network a file holds, by its first bytes and the names in it, of ONNX by its name; empty if none."""
-    if path.suffix.lower() == ".onnx":
+    """What whole network a file holds, by its first bytes and the names in it, of ONNX also by its name; empty if none."""
+    if path.suffix.lower() == ".onnx" or file_type(path) == "onnx":
         return ONNX
     with path.open("rb") as file:
         if file.read(4) != b"PK\x03\x04":
@@ -79,9 +82,10 @@ def _onnx(path: Path) -> Found:
 
 
 def _scripted(path: Path, allow_code: Collection[str], shape: tuple[int, ...] | None) -> Found:
-    module = read_scripted(path, allow_code, shape)
+    module, shape = read_scripted(path, allow_code, shape)
     if isinstance(module, Program):
-        return Found(module, PROGRAM, shape, (SCRIPTED, "its code is a graph of known operators, which is run instead of it"))
+        notes = (SCRIPTED, "its code is a graph of known operators, which is run instead of it")
+        return Found(module, PROGRAM, shape, notes, probed=True)
     assert isinstance(module, Scripted)
     note = f"run as it is ({module.reason}): its layers are not seen, so its norms give no statistics"
-    return Found(module, AS_IT_IS, shape, (SCRIPTED, note))
+    return Found(module, AS_IT_IS, shape, (SCRIPTED, note), probed=True)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from datafree.networks.building.limits import FOREIGN, reason_of
+from datafree.networks.inside.sizes import answers_of, found_shape
 from datafree.networks.outputs import ALIKE, flattened
 from datafree.networks.programs.batch import freed
 from datafree.networks.programs.exported import read_exported
@@ -40,18 +41,14 @@ def is_scripted(path: Path) -> bool:
     return any("/code/" in name for name in names) and any(name.endswith("constants.pkl") for name in names)
 
 
-def read_scripted(path: Path, allow_code: Collection[str], shape: tuple[int, ...] | None) -> nn.Module:
-    """The network in a file of TorchScript: a `Program` if it can be made one, else a `Scripted`.
+def read_scripted(path: Path, allow_code: Collection[str], shape: tuple[int, ...] | None) -> tuple[nn.Module, tuple[int, ...]]:
+    """The network in a file of TorchScript, a `Program` if it can be made one, else a `Scripted`, and the shape of one image.
 
-    Raises `ValueError`, a sentence's middle, unless `allow_code` names the file and `shape` is given, that of one image.
+    Raises `ValueError`, a sentence's middle, unless `allow_code` names the file, and if `shape` is None and a probe does not
+    find it.
     """
     if not any(Path(each) == path for each in allow_code):
         raise ValueError(f"is code, which would run; if you trust it, pass --allow-code {path}")
-    if shape is None:
-        raise ValueError(
-            f"does not say the shape of its inputs; pass it, datafree pack {path} --allow-code {path} "
-            "--inputs CHANNELSxHEIGHTxWIDTH --out teacher.safetensors"
-        )
     with warnings.catch_warnings():
         for category in (DeprecationWarning, FutureWarning):  # that TorchScript is: the file is as it is
             warnings.filterwarnings("ignore", message=".*torch.jit", category=category)
@@ -61,10 +58,18 @@ def read_scripted(path: Path, allow_code: Collection[str], shape: tuple[int, ...
                 weight.requires_grad_(False)
         except FOREIGN as error:
             raise ValueError(f"does not load ({reason_of(error)}); save it again with this version of torch") from error
+        shape = shape or _probed(network)
         try:
-            return _converted(network, shape)
+            return _converted(network, shape), shape
         except FOREIGN as error:  # code of others, which need not be a graph of known operators
-            return Scripted(network, reason_of(error))
+            return Scripted(network, reason_of(error)), shape
+
+
+def _probed(network: nn.Module) -> tuple[int, ...]:
+    try:
+        return found_shape("it", network.parameters(), answers_of(network))[0]
+    except ValueError as error:
+        raise ValueError(f"does not say the shape of its inputs: {str(error).removesuffix('.')}") from error
 
 
 def _converted(network: Any, shape: tuple[int, ...]) -> Program:

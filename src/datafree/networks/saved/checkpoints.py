@@ -88,6 +88,13 @@ def fit(states: list[State], expected: Mapping[str, Tensor], which: str | None, 
     return replace(chosen, beside=beside, left=tuple(name for name in chosen.left if not name.startswith(named)))
 
 
+def holds(states: list[State], expected: Mapping[str, Tensor], shapes: bool = True) -> bool:
+    """Whether one of `states` fits the network whose state dict is `expected`, whatever stands before its names; without
+    `shapes` only its names need to.
+    """
+    return any(_fits(cut, expected, shapes) for state in states for cut in cuts(state, expected))
+
+
 def _chosen(fitting: list[State], which: str | None, file: str) -> State:
     averaged, ordinary = ([state for state in fitting if state.averaged is kind] for kind in (True, False))
     kinds = {EMA: averaged, MODEL: ordinary, None: averaged or ordinary}
@@ -126,10 +133,10 @@ def is_plain(value: Tensor) -> bool:
     return value.layout == torch.strided and value.device.type == "cpu" and not value.is_nested
 
 
-def _fits(state: State, expected: Mapping[str, Tensor]) -> bool:
+def _fits(state: State, expected: Mapping[str, Tensor], shapes: bool = True) -> bool:
     """Whether `state` has each name that the network has, in its shape, and no other."""
     return state.tensors.keys() >= {name for name in expected if not name.endswith(_UNUSED)} and all(
-        name in expected and not value.is_nested and value.shape == expected[name].shape
+        name in expected and not value.is_nested and (value.shape == expected[name].shape or not shapes)
         for name, value in state.tensors.items()
     )
 

@@ -12,7 +12,7 @@ from torch import nn
 from datafree.core.modes import evaluating, fastest_layout, keeping_random
 from datafree.core.spec import Shape
 from datafree.core.spelling import spelled
-from datafree.networks.building.limits import FOREIGN
+from datafree.networks.building.limits import FOREIGN, limited
 from datafree.networks.building.work import refuse_costly
 from datafree.networks.inside.cost import latency_ms, multiply_adds
 from datafree.networks.network import Card, Network, built, load, outlined
@@ -20,6 +20,7 @@ from datafree.networks.outputs import explained, logits_only, noise_for, probe
 from datafree.networks.saved.weights import parameters
 from datafree.networks.shrink.families import Variant
 
+_WHILE_BUILT = 2  # times its weights that a network may have made while it is built, some of which it replaces
 _HEADER = 120  # bytes of a tensor's entry in the header of a file, about
 
 
@@ -80,7 +81,9 @@ class Search:
         """
         card = student_card(variant.architecture, self.teacher, variant.options, self.resized_to)
         try:
-            module = outlined(card, self.allow_code, most=self.most)
+            # A far larger network is not built to its end.
+            with limited(variant.architecture, most=_WHILE_BUILT * self.most):
+                module = outlined(card, self.allow_code, most=self.most)
             if parameters(module) >= self.most:
                 return None
             adds = multiply_adds(module, card.inputs) if count else None

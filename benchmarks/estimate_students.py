@@ -52,9 +52,8 @@ CASES = {
     "fashion-groupnorm": Case("fashion_mnist", "resnet8-gn", "resnet8-gn-half", 4, 0.1, real_lr=0.01),
     "fashion-vit": Case("fashion_mnist", "vit-mini", "vit-mini-half", 6, 0.03, real_lr=0.01),
     "cifar10-resnet8": Case("cifar10", "resnet8", "resnet8-half", 6, 0.1),
-    "cifar10-vgg8": Case("cifar10", "vgg8", "vgg8-half", 4, 0.1, seconds=240),
     "cifar10-resnet20": Case("cifar10", "resnet20", "resnet20-half", weights="resnet20-12fca82f.th", seconds=300),
-    "cifar10-resnet56": Case("cifar10", "resnet56", "resnet20", weights="resnet56-4bfd9763.th", seconds=300),
+    "cifar10-resnet56": Case("cifar10", "resnet56", "resnet20", weights="resnet56-4bfd9763.th", seconds=100),
 }
 NO_NORMS = ("lenet5", "resnet8-gn", "vit-mini")  # architectures without statistics for NAYER; DAFL takes its place
 # Recipe or kind of images, and its share of the case's seconds.

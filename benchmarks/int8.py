@@ -145,7 +145,7 @@ def made(name: str, network: Network, train: Tensor, folder: Path, mct: Path | N
     if name in CIFAR:
         sets["deepinversion"] = saved("deepinversion", inputs.to_pixels(inverted(network)))
     sets["noise"] = saved("noise", inputs.to_pixels(torch.randn(N, *inputs.shape, generator=generator)))
-    if mct:
+    if mct and (mct / f"{name}.npz").exists():
         with np.load(mct / f"{name}.npz") as found:
             sets["mct"] = saved("mct", torch.from_numpy(found["images"]).permute(0, 3, 1, 2).contiguous())
     return sets

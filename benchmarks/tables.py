@@ -14,6 +14,7 @@ from typing import Any
 from estimate_table import estimate_table
 from grid_table import auto_choices_table, grid_table
 from reliability_table import reliability_table
+from student_table import student_table
 
 from datafree.recipes.experiments import EXPERIMENTS
 
@@ -279,6 +280,9 @@ def written() -> dict[Path, str]:
         ROOT / "docs" / "estimate.md": {"estimate": estimate_table([result for result in results if "coverage" in result])},
         ROOT / "docs" / "export.md": {
             "int8": int8_table([result for result in having("rows") if "calibration" in result["rows"][0]])
+        },
+        ROOT / "docs" / "students.md": {
+            "students": student_table([result for result in results if "seconds_to_list" in result])
         },
         ROOT / "docs" / "reliability.md": {"reliability": reliability_table(having("kills"))},
         ROOT / "docs" / "methods" / "sttss.md": {"choices": choices_table(having("choices"))},

@@ -15,7 +15,7 @@ BELOW = {
     "engine": "core data networks",
     "methods": "core data networks engine",
     "recipes": "core data networks engine methods",
-    "reports": "core data networks engine",
+    "reports": "core data networks engine estimation",
     "deploy": "core data networks engine methods",
     "estimation": "core data networks engine methods",
     "api": "core data networks engine methods recipes reports deploy estimation",

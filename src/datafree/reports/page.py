@@ -15,6 +15,7 @@ from datafree.core.settings import first_line
 from datafree.engine.preparation import PREPARATION
 from datafree.engine.record import JUDGED, PAGE, flatten, read_record
 from datafree.reports.charts import curves
+from datafree.reports.guess import guess_of
 from datafree.reports.labels import label, number
 
 MOST_BYTES = 2**26  # of all pictures in a page
@@ -61,6 +62,9 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
         "segmentation": record.get("task") == "segmentation",
         "results": [_row(label(key), value) for key, value in results.items() if not isinstance(value, dict)],
         "tables": [_table(key, rows) for key, rows in results.items() if isinstance(rows, dict)],
+        "guess": guess_of(record),
+        "data_free": bool(record["provenance"]["data_free"]),
+        "time": _time(results),
         "source": record["source"],
         "reasons": record.get("auto", []),
         "command": record["command"],
@@ -79,7 +83,19 @@ def _outcome(record: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _time(results: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+    """Where the wall time went: names, times and shares in percent of the phases, and of all the rest; none if nobody knows."""
+    phases = {key: results[key] for key in results if key.endswith("_s") and key not in ("wall_s", "cpu_s")}
+    total = max(results.get("wall_s", 0.0), sum(phases.values()))
+    if not phases or total <= 0:
+        return []
+    parts = phases | {"everything else_s": total - sum(phases.values())}
+    return [(label(key), number(value, label(key)), round(100 * value / total, 1)) for key, value in parts.items()]
+
+
 def _size(student: int, teacher: int) -> str:
+    if not teacher:  # a black box
+        return f"The student has {student:,} weights; its teacher does not show how many it has."
     times = f"{teacher / max(1, student):.1f} times fewer than" if student < teacher else "no fewer than"
     return f"The student has {student:,} weights, {times} its teacher's {teacher:,}."
 

@@ -21,14 +21,15 @@ from numpy.typing import NDArray
 
 from datafree.core.files import write_text
 from datafree.core.runtime import Runtime
-from datafree.estimation.fitted import Fitted, features, log_odds, share_of
+from datafree.estimation.conclusion import interval, joined, unsuited
+from datafree.estimation.fitted import Fitted, Line, features, log_odds, share_of
 from datafree.estimation.readings import ClassReading, Reading, Readings
 from datafree.reports import record
 
 HERE = Path(__file__).parent
 TABLE = HERE / "results" / "estimate-runs.csv"
 FITTED = HERE.parent / "src" / "datafree" / "estimation" / "fitted.json"
-NAMES = ("matched.student_hits",)
+NAMES = ("matched.agreement", "accuracy")
 RIDGE = 0.03
 NINE = 0.9
 REAL = "kd-real"
@@ -45,7 +46,6 @@ class Student:
     moment: str
     accuracy: float
     agreement: float
-    apart: float | None  # p_T - p_S
     teacher: float
     readings: Readings
 
@@ -56,7 +56,7 @@ class Student:
 
 
 @dataclass(frozen=True)
-class Line:
+class Ridge:
     """A ridge regression on standardised features, each case with the same weight."""
 
     mean: Numbers
@@ -76,11 +76,14 @@ def main() -> None:
     parser.add_argument("--names", nargs="+", default=list(NAMES), help="features")
     given = parser.parse_args()
     students = read_table(given.table)
+    refused = sorted({each.case for each in students if unsuited(each.readings, each.teacher)})
+    students = [each for each in students if each.case not in refused]
     synthetic = [each for each in students if each.run != REAL]
     names = tuple(given.names)
     fitted = constants(synthetic, names)
     write_text(given.fitted, fitted.model_dump_json(indent=1) + "\n")
     found = worth(synthetic, names)
+    found["refused"] = refused
     found["real"] = of_others(students, names, fitted)
     head = {"command": "python benchmarks/estimate.py", "machine": Runtime("cpu").machine(), "versions": record.versions()}
     write_text(given.out, json.dumps(head | found, indent=1) + "\n")
@@ -101,7 +104,6 @@ def _student(row: dict[str, str]) -> Student:
         if field in fields:
             families.setdefault(family, {})[field] = float(value)
     readings = {family: Reading(**{**found, "images": int(found["images"])}) for family, found in families.items()}
-    apart = (float(row["teacher_right_apart"]) - float(row["right_apart"])) / 100 if row["right_apart"] else None
     classes = (ClassReading(0, 0, 0),) * int(row["classes"])
     return Student(
         row["case"],
@@ -109,7 +111,6 @@ def _student(row: dict[str, str]) -> Student:
         row["moment"],
         float(row["accuracy"]),
         float(row["agreement"]),
-        apart,
         float(row["teacher"]),
         Readings(readings, classes),
     )
@@ -126,56 +127,51 @@ def shares(students: list[Student]) -> Numbers:
     return np.array([1 / (cases.count(case) * len(set(cases))) for case in cases])
 
 
-def regress(x: Numbers, y: Numbers, w: Numbers) -> Line:
+def regress(x: Numbers, y: Numbers, w: Numbers) -> Ridge:
     """Ridge regression of y [N] on x [N, F] with weights w [N] that sum to 1."""
     mean = w @ x
     scale = np.sqrt(w @ (x - mean) ** 2) + 1e-6
     z, bias = (x - mean) / scale, float(w @ y)
     normal = z.T @ (w[:, None] * z) + RIDGE * np.eye(z.shape[1])
-    return Line(mean, scale, np.linalg.solve(normal, z.T @ (w * (y - bias))), bias)
+    return Ridge(mean, scale, np.linalg.solve(normal, z.T @ (w * (y - bias))), bias)
+
+
+TARGETS = ("agreement", "accuracy")
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Agreement and accuracy from readings, as the library computes them."""
+    """Log odds of agreement and accuracy from readings, as the library computes them."""
 
-    line: Line
-    apart: tuple[float, float]
+    lines: tuple[Ridge, ...]
     names: tuple[str, ...]
 
     @classmethod
     def of(cls, students: list[Student], names: tuple[str, ...]) -> "Fit":
-        w = shares(students)
-        y = np.array([log_odds(each.agreement / 100, 1000) for each in students])
-        differ = [
-            (1 - each.agreement / 100, each.apart, weight)
-            for each, weight in zip(students, w, strict=True)
-            if each.apart is not None
-        ]
-        d, rho, weight = (np.array(column, dtype=float) for column in zip(*differ, strict=True))
-        slope, start = np.polyfit(d, rho, 1, w=np.sqrt(weight * d))
-        return cls(regress(matrix(students, names), y, w), (float(start), float(slope)), names)
+        x, w = matrix(students, names), shares(students)
+        return cls(tuple(regress(x, truth(students, target), w) for target in TARGETS), names)
 
-    def __call__(self, students: list[Student]) -> tuple[Numbers, Numbers]:
-        """Log odds of agreement and accuracy [N]."""
-        odds = self.line(matrix(students, self.names))
-        d = 1 - np.array([share_of(each) for each in odds])
-        teacher = np.array([each.teacher / 100 for each in students])
-        accuracy = teacher - d * (self.apart[0] + self.apart[1] * d)
-        return odds, np.array([log_odds(each, 1000) for each in accuracy])
+    def __call__(self, students: list[Student]) -> tuple[Numbers, ...]:
+        """Log odds of agreement and accuracy, each [N]."""
+        x = matrix(students, self.names)
+        return tuple(line(x) for line in self.lines)
 
 
-def errors(students: list[Student], names: tuple[str, ...]) -> tuple[Numbers, Numbers]:
-    """Errors in log odds of agreement and accuracy [N], each case left out of the fit that judges it."""
-    out = np.zeros((2, len(students)))
+def truth(students: list[Student], target: str) -> Numbers:
+    """Log odds of the true share [N]."""
+    return np.array([log_odds(getattr(each, target) / 100, 1000) for each in students])
+
+
+def errors(students: list[Student], names: tuple[str, ...]) -> tuple[Numbers, ...]:
+    """Errors in log odds of agreement and accuracy, each [N], each case left out of the fit that judges it."""
+    out = [np.zeros(len(students)) for _ in TARGETS]
     for case in sorted({each.case for each in students}):
         rest = [each for each in students if each.case != case]
         rows = [at for at, each in enumerate(students) if each.case == case]
         mine = [students[at] for at in rows]
-        for at, found in enumerate(Fit.of(rest, names)(mine)):
-            truth = [(each.agreement, each.accuracy)[at] / 100 for each in mine]
-            out[at, rows] = np.array([log_odds(each, 1000) for each in truth]) - found
-    return out[0], out[1]
+        for column, target, found in zip(out, TARGETS, Fit.of(rest, names)(mine), strict=True):
+            column[rows] = truth(mine, target) - found
+    return tuple(out)
 
 
 def quantile(values: Numbers, w: Numbers) -> float:
@@ -187,22 +183,14 @@ def quantile(values: Numbers, w: Numbers) -> float:
 
 def constants(students: list[Student], names: tuple[str, ...]) -> Fitted:
     """What the library reads."""
-    fit, x = Fit.of(students, names), matrix(students, names)
-    found, w = errors(students, names), shares(students)
+    fit, found, w = Fit.of(students, names), errors(students, names), shares(students)
     classes = [len(each.readings.classes) for each in students]
-    rounded = [tuple(round(float(value), 5) for value in each) for each in (fit.line.mean, fit.line.scale, fit.line.weights)]
+    lines = [_line(ridge, quantile(np.abs(off), w)) for ridge, off in zip(fit.lines, found, strict=True)]
     return Fitted(
         version=f"1, {len(students)} students of {len({each.case for each in students})} teachers",
         names=names,
-        mean=rounded[0],
-        scale=rounded[1],
-        weights=rounded[2],
-        bias=round(fit.line.bias, 5),
-        low=tuple(round(float(value), 4) for value in x.min(0)),
-        high=tuple(round(float(value), 4) for value in x.max(0)),
-        agreement_error=round(quantile(np.abs(found[0]), w), 4),
-        apart=(round(fit.apart[0], 4), round(fit.apart[1], 4)),
-        accuracy_error=round(quantile(np.abs(found[1]), w), 4),
+        agreement=lines[0],
+        accuracy=lines[1],
         classes=(min(classes), max(classes)),
         seen=tuple(
             (round(100 * share_of(log_odds(each.accuracy / 100, 1000) - error), 1), round(each.accuracy, 1))
@@ -210,6 +198,13 @@ def constants(students: list[Student], names: tuple[str, ...]) -> Fitted:
             if each.last or each.moment.startswith("4/")
         ),
     )
+
+
+def _line(ridge: Ridge, error: float) -> Line:
+    mean, scale, weights = (
+        tuple(round(float(value), 5) for value in each) for each in (ridge.mean, ridge.scale, ridge.weights)
+    )
+    return Line(mean=mean, scale=scale, weights=weights, bias=round(ridge.bias, 5), error=round(error, 4))
 
 
 def worth(students: list[Student], names: tuple[str, ...]) -> dict[str, Any]:
@@ -220,9 +215,9 @@ def worth(students: list[Student], names: tuple[str, ...]) -> dict[str, Any]:
         rest, mine = ([each for each in students if (each.case == case) is here] for here in (False, True))
         wide = [quantile(np.abs(found), shares(rest)) for found in errors(rest, names)]
         for each, odds, accuracy in zip(mine, *Fit.of(rest, names)(mine), strict=True):
-            limits = [100 * share_of(accuracy + side * wide[1]) for side in (-1, 0, 1)]
-            agrees = [100 * share_of(odds + side * wide[0]) for side in (-1, 0, 1)]
-            rows.append((each, limits, agrees))
+            agreement = interval(odds, wide[0])
+            limits = joined(interval(accuracy, wide[1]), agreement, each.teacher)
+            rows.append((each, *([i.low, i.value, i.high] for i in (limits, agreement))))
     good = [row for row in rows if row[0].teacher - row[0].accuracy <= GOOD]
     return {
         "runs": len({(each.case, each.run) for each in students}),
@@ -275,7 +270,7 @@ def within(rows: list[Any]) -> float:
         of = [(s.accuracy, x[1]) for s, x, _ in rows if (s.case, s.run) == key]
         if max(a for a, _ in of) - min(a for a, _ in of) > GOOD:
             found.append(rank(*zip(*of, strict=True)))
-    return round(float(np.mean(found)), 3)
+    return round(float(np.nanmean(found)), 3)
 
 
 def choice(rows: list[Any]) -> dict[str, float]:

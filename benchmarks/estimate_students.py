@@ -22,6 +22,7 @@ from torch import nn
 import datafree
 from datafree.api.run import Run
 from datafree.core.files import write_text
+from datafree.data.digits import digits
 from datafree.data.sets import noise_set
 from datafree.engine.supervised import Training
 from datafree.networks.network import Network
@@ -45,6 +46,7 @@ class Case:
 
 
 CASES = {
+    "digits-cnn": Case("digits", "small-cnn", "small-cnn-half", 20, seconds=20),
     "mnist-lenet5": Case("mnist", "lenet5", "lenet5-half", 3, seconds=60, real_lr=0.01),
     "mnist-resnet8": Case("mnist", "resnet8", "resnet8-half", 2, 0.1),
     "fashion-lenet5": Case("fashion_mnist", "lenet5", "lenet5-half", 5, seconds=90, real_lr=0.01),
@@ -83,7 +85,7 @@ def prepare(case: Case, where: Path, given: argparse.Namespace) -> None:
     if (where / "teacher.safetensors").exists():
         return
     where.mkdir(parents=True, exist_ok=True)
-    train, test = (dict(np.load(Path(given.data) / f"{case.data}_{split}.npz")) for split in ("train", "test"))
+    train, test = (arrays_of(case, split, given.data) for split in ("train", "test"))
     order = np.random.default_rng(0).permutation(len(test["images"]))
     half = len(order) // 2
     for part, rows in (("card", order[:half]), ("truth", order[half:]), ("watched", order[half : half + 500])):
@@ -92,13 +94,21 @@ def prepare(case: Case, where: Path, given: argparse.Namespace) -> None:
     if case.weights:
         network = datafree.pack(given.weights / case.weights, case.arch, RESNET, 10)
     else:
-        shape = (3, 32, 32) if case.data == "cifar10" else (1, 32, 32)
-        training = Training(epochs=case.epochs, lr=case.lr, flip=case.data != "mnist")
+        shape = {"cifar10": (3, 32, 32), "digits": None}.get(case.data, (1, 32, 32))
+        training = Training(epochs=case.epochs, lr=case.lr, flip=case.data not in ("mnist", "digits"))
         network = datafree.teach(
             str(where / "train.npz"), case.arch, training=training, shape=shape, device="cpu", precision="bf16", quiet=True
         )
     datafree.validate(network, str(where / "card.npz"), device="cpu").save(where / "teacher.safetensors")
     noise_set(network.card.inputs, 10_000, seed=0).save(where / "noise.safetensors")
+
+
+def arrays_of(case: Case, split: str, data: Path) -> dict[str, Any]:
+    """Images and labels of a file, or scikit-learn's digits."""
+    if case.data != "digits":
+        return dict(np.load(data / f"{case.data}_{split}.npz"))
+    found = digits()[split == "test"]
+    return {"images": found.pixels[:, 0].numpy(), "labels": found.labels.numpy()}
 
 
 def students(case: Case, run: str, share: float, where: Path) -> None:
@@ -143,7 +153,7 @@ def recipe_of(case: Case, run: str, where: Path) -> str | datafree.Recipe:
         return recipe.changed(None, recipe.plan.replaced(eval_every=max(1, recipe.plan.rounds // MOMENTS)))
     recipe = datafree.RECIPES["stored-mnist"]
     path = where / ("train.npz" if run == "kd-real" else "noise.safetensors")
-    look = {"temperature": 4.0, "augment": {"crop": 2, "flip": case.data != "mnist"}}
+    look = {"temperature": 4.0, "augment": {"crop": 2, "flip": case.data not in ("mnist", "digits")}}
     plan = recipe.plan.replaced(lr=case.real_lr, batch=64, ema_decay=0.99, eval_every=max(1, recipe.plan.rounds // MOMENTS))
     return recipe.changed(recipe.method.replaced(path=path, look=look), plan)
 

@@ -26,6 +26,11 @@ def estimate_table(results: list[dict[str, Any]]) -> str:
             ),
         ]
         lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in whole), ""]
+        if found["refused"]:
+            lines += [
+                f"No interval, since probes are much harder for the teacher than real images: {', '.join(found['refused'])}.",
+                "",
+            ]
         lines += ["| left out | students | within | median width | median error of the estimate |", "|---|---|---|---|---|"]
         lines += [
             f"| {case} | {row['students']} | {100 * row['coverage']:.0f} % | {row['median_width']:.1f} | "

@@ -19,8 +19,6 @@ from datafree.api import run as running
 from datafree.api.estimate import KEPT
 from datafree.cli import main
 from datafree.core.runtime import Runtime
-from datafree.data.digits import digits
-from datafree.data.labelled import Labelled
 from datafree.estimation import probes as made
 from datafree.estimation.conclusion import Estimate
 from datafree.estimation.exact import bounds
@@ -30,8 +28,8 @@ from datafree.networks.saved.weights import fingerprint
 
 @pytest.fixture(scope="module")
 def known(taught: Network) -> Network:
-    """The teacher of digits, with its accuracy on its card."""
-    return datafree.validate(taught, digits()[1], device="cpu")
+    """The teacher of digits; its card says that real images are about as hard for it as these few probes."""
+    return datafree.validate(taught, accuracy=90.0)
 
 
 @pytest.fixture(autouse=True)
@@ -86,9 +84,9 @@ def test_the_exact_part_holds_for_any_two_networks(images: int, classes: int, se
 def test_the_teacher_itself_is_a_perfect_student(known: Network) -> None:
     found = estimated(known, known)
     assert found.agreement is not None
-    assert found.agreement.value > 95
+    assert found.agreement.value > 90
     assert found.accuracy is not None
-    assert found.accuracy.low <= known.card.validation.accuracy <= found.accuracy.high + 0.5  # type: ignore[union-attr]
+    assert found.accuracy.low <= 90 <= found.accuracy.high
     assert not found.findings
 
 
@@ -117,7 +115,8 @@ def test_what_cannot_be_known_is_said(known: Network, taught: Network) -> None:
     assert nobody.agreement is None
     assert "nobody has stated the teacher's accuracy" in nobody.unknown
     assert nobody.sentences()[0].startswith("How good it is cannot be known")
-    assert estimated(known, taught, accuracy=97.0).agreement is not None
+    assert estimated(known, taught, accuracy=85.0).agreement is not None
+    assert "much harder for it" in estimated(known, taught, accuracy=99.5).unknown
     slow = estimated(known, known, seconds=1e-6)
     assert "would take about" in slow.unknown
     assert any("What is certain" in each for each in slow.sentences())
@@ -191,8 +190,8 @@ def test_the_fit_is_of_enough_students() -> None:
     assert sum(each < 25 for each in off) / len(off) > 0.8, "the constants are those of their table"
 
 
-def test_labelled_data_are_no_part_of_it(known: Network) -> None:
-    data = digits()[1]
-    assert isinstance(data, Labelled)
-    same = estimated(known, known), estimated(known, known)
-    assert same[0] == same[1], "an estimate depends on the two networks only"
+def test_an_estimate_depends_on_the_two_networks_only(known: Network) -> None:
+    torch.manual_seed(5)
+    first = estimated(noisy(known, 0.3), known)
+    torch.manual_seed(6)
+    assert estimated(noisy(known, 0.3), known) == first

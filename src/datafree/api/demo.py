@@ -5,6 +5,7 @@ from pathlib import Path
 from datafree.api.distill import distill
 from datafree.api.evaluate import evaluate
 from datafree.api.teach import teach
+from datafree.api.validate import validate
 from datafree.core.files import is_temporary, remove, write_text
 from datafree.core.runtime import one_thread
 from datafree.core.terminal import show
@@ -12,7 +13,9 @@ from datafree.data.digits import digits
 from datafree.data.sets import noise_set
 from datafree.engine.plan import Plan
 from datafree.engine.recipe import Recipe
+from datafree.engine.record import read_record
 from datafree.engine.supervised import Training
+from datafree.estimation.conclusion import Interval
 from datafree.methods.stored import Stored
 from datafree.networks.saved.weights import parameters
 
@@ -50,6 +53,7 @@ def _demo(seed: int, folder: Path) -> dict[str, float]:
     train, test = digits()
     show(f"1. Training the teacher {TEACHER} on {len(train.labels):,} real digits ...")
     teacher = teach(train, TEACHER, training=TRAINING, device="cpu", seed=seed, quiet=True)
+    teacher = validate(teacher, test, device="cpu")
     teacher.save(folder / "teacher.safetensors")
     inputs, module = teacher.card.inputs, teacher.module
     del train  # no step from here on uses a training image
@@ -71,6 +75,9 @@ def _demo(seed: int, folder: Path) -> dict[str, float]:
     show(f"  teacher            {scores['teacher']:5.1f} %   {big:,} weights, trained on real digits")
     show(f"  student            {scores['student']:5.1f} %   {small:,} weights ({big / small:.0f}x fewer), without data")
     show(f"  student on noise   {scores['noise']:5.1f} %   the same student, distilled on noise")
+    found = read_record(folder / "run" / "run.json").get("estimate", {}).get("accuracy")
+    if found:
+        show("", f"Without a single label it was estimated at {Interval(**found)}")
     show("", f"The run's folder: {folder / 'run'}  (images/ shows the images that the student was distilled on)")
     return scores
 

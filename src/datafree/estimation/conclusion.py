@@ -1,16 +1,18 @@
 """What follows from readings: intervals for the real accuracy and agreement, weak classes, or that nothing can be known."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from datafree.estimation.exact import bounds
-from datafree.estimation.fitted import OUTSIDE, Fitted, features, fitted, log_odds, share_of
+from datafree.estimation.fitted import Fitted, features, fitted, log_odds, share_of
 from datafree.estimation.readings import ClassReading, Readings
 
 EVEN = 0.6  # the least evenness of the teacher's classes on inversions; below it they reach too few of them
 COLLAPSED = 0.3  # the largest evenness of a student that names next to nothing but one class
 SEEN = 20  # probes that the teacher must call a class before something is said of it
+EASY = 0.98  # accuracy beyond which a few hundred probes do not tell how easy they are
+HARDER = 1.5  # log odds by which the teacher may be right less often about probes than about real images
 NEVER = 0.02  # share of a class's probes that a student which never learnt it agrees on, at most
 NOTHING = 2.0  # times the agreement of a guess, below which a student has learnt nothing
 WEAKEST = 3  # classes that are named
@@ -90,37 +92,51 @@ def conclude(readings: Readings, accuracy: float | None) -> Estimate:
     if found.unknown:
         return found
     assert accuracy is not None
-    odds = fit.bias + sum(
-        weight * (value - mean) / scale
-        for weight, value, mean, scale in zip(
-            fit.weights, features(fit.names, readings, accuracy), fit.mean, fit.scale, strict=True
-        )
-    )
-    agreement = _interval(odds, fit.agreement_error)
-    apart = 1 - share_of(odds)
-    share = accuracy / 100 - apart * (fit.apart[0] + fit.apart[1] * apart)
-    return Estimate(**{**vars(found), "agreement": agreement, "accuracy": _interval(log_odds(share, 1000), fit.accuracy_error)})
+    values = features(fit.names, readings, accuracy)
+    agreement = interval(fit.agreement.odds(values), fit.agreement.error)
+    apart = interval(fit.accuracy.odds(values), fit.accuracy.error)
+    return replace(found, agreement=agreement, accuracy=joined(apart, agreement, accuracy))
 
 
-def _interval(odds: float, error: float) -> Interval:
+def interval(odds: float, error: float) -> Interval:
+    """The interval of a share by its log odds, and how far off they are at most."""
     return Interval(*(round(100 * share_of(odds + side * error), 1) for side in (0, -1, 1)))
 
 
+def joined(accuracy: Interval, agreement: Interval, teacher: float) -> Interval:
+    """The part of the interval of the accuracy that the exact part allows where it agrees as seldom as that interval says.
+
+    Where the two exclude each other the exact part stands alone. No student is expected to be better than its teacher.
+    """
+    low, high = bounds(teacher, agreement.low)
+    if accuracy.low <= high and accuracy.high >= low:
+        low, high = max(low, accuracy.low), min(high, accuracy.high)
+    low = min(low, teacher)
+    value = min(max(min(accuracy.value, teacher), low), high)
+    return Interval(round(value, 1), round(low, 1), round(high, 1))
+
+
 def _unknown(readings: Readings, accuracy: float | None, fit: Fitted) -> str:
-    """Why the fit says nothing here."""
+    """Why nothing can be said here; empty if something can."""
     if accuracy is None:
         return "nobody has stated the teacher's accuracy; pass --accuracy, or `datafree pack --validate DATA`"
     classes = len(readings.classes)
     if not fit.classes[0] <= classes <= fit.classes[1]:
         return f"the teacher has {classes} classes, and those of the fit had {fit.classes[0]} to {fit.classes[1]}"
-    reached = readings.families["late"].teacher_evenness
-    if reached < EVEN:
-        return f"the probes reach too few of the teacher's classes (their entropy is {100 * reached:.0f} % of the largest)"
-    values = features(fit.names, readings, accuracy)
-    for name, value, low, high in zip(fit.names, values, fit.low, fit.high, strict=True):
-        beyond = OUTSIDE * (high - low)
-        if not low - beyond <= value <= high + beyond and "steadiness" in name:
-            return f"the teacher is unlike any of the fit ({name} is {value:.2f}, and was {low:.2f} to {high:.2f})"
+    return unsuited(readings, accuracy)
+
+
+def unsuited(readings: Readings, accuracy: float) -> str:
+    """Why the probes of this teacher, which is right about `accuracy` percent of real images, say nothing; empty if they do."""
+    late = readings.families["late"]
+    if late.teacher_evenness < EVEN:
+        share = 100 * late.teacher_evenness
+        return f"the probes reach too few of the teacher's classes (their entropy is {share:.0f} % of the largest)"
+    if log_odds(late.teacher_hits, late.images) < log_odds(min(accuracy / 100, EASY), 1000) - HARDER:
+        return (
+            f"the teacher is right about {100 * late.teacher_hits:.0f} % of the probes made for its classes, and about "
+            f"{accuracy:.0f} % of real images, so that they are much harder for it"
+        )
     return ""
 
 

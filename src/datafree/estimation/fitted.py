@@ -16,18 +16,12 @@ from datafree.core.settings import Settings
 from datafree.estimation.probes import STAGES
 from datafree.estimation.readings import Readings
 
-OUTSIDE = 0.25  # share of a feature's range in the fit by which it may lie outside
 Numbers = Annotated[tuple[float, ...], Field(min_length=1)]
 
 
-class Fitted(Settings):
-    """Constants of one fit; features are in the order of `names`."""
+class Line(Settings):
+    """Log odds of a share as a line in standardised features, and how far off it is."""
 
-    version: str
-    """Names the fit in records."""
-    names: tuple[str, ...]
-    """Features: FAMILY.READING of the probes, `accuracy`, the teacher's, or `matched.READING`, that of inversions as hard for
-    the teacher as real images are."""
     mean: Numbers
     """Mean of each feature over the students of the fit, each case with the same weight."""
     scale: Numbers
@@ -35,17 +29,28 @@ class Fitted(Settings):
     weights: Numbers
     """Of each feature, standardised."""
     bias: float
-    """Log odds of the agreement where all features have their means."""
-    low: Numbers
-    """Least value of each feature in the fit."""
-    high: Numbers
-    """Largest value of each feature."""
-    agreement_error: float
-    """Log odds by which nine of ten teachers' students are off at most, each teacher left out once."""
-    apart: tuple[float, float]
-    """How p_T - p_S falls with the share d on which the two differ: its value at 0 and its slope."""
-    accuracy_error: float
-    """As `agreement_error`, for the log odds of the accuracy."""
+    """Log odds where all features have their means."""
+    error: float
+    """Log odds by which nine of ten students are off at most, each case left out of the fit once."""
+
+    def odds(self, values: list[float]) -> float:
+        """Log odds at these values of the features."""
+        parts = zip(self.weights, values, self.mean, self.scale, strict=True)
+        return self.bias + sum(weight * (value - mean) / scale for weight, value, mean, scale in parts)
+
+
+class Fitted(Settings):
+    """Constants of one fit."""
+
+    version: str
+    """Names the fit in records."""
+    names: tuple[str, ...]
+    """Features, in the order of the lines: FAMILY.READING of the probes, `accuracy`, the teacher's, or `matched.READING`, that
+    of inversions as hard for the teacher as real images are."""
+    agreement: Line
+    """Of the share of real images on which a student names its teacher's class."""
+    accuracy: Line
+    """Of the share of them on which it is right."""
     classes: tuple[int, int]
     """Least and largest number of classes in the fit."""
     seen: tuple[tuple[float, float], ...] = ()

@@ -34,7 +34,7 @@ FEWEST, MOST = 48, 192  # images of each of these
 EACH = {"mixes": 4, "procedural": 4}  # images of the others for each of these
 CANDIDATES = 8  # procedural images drawn for each that is kept
 HEAVY = 10**7  # multiply-adds of a network that is faster in bf16 where the CPU has it
-SHIFT = 8  # the shorter side over this is the largest shift of a mix
+SHIFT = 8  # the shorter side over this is the largest shift, of a mix and in a step
 FAMILIES = (*STAGES, "mixes", "procedural")
 
 
@@ -104,14 +104,15 @@ def inverter(network: Network, images: int, steps: int) -> DeepInversion:
     inversion = Inversion(
         batch=min(64, images), steps=steps, lr=0.05, betas=(0.9, 0.999), statistics=float(sane), scale_free=True
     )
-    return DeepInversion(procedural=Supply(), basis="fourier", inversion=inversion, min_crop_area=0.3, roll=4)
+    roll = max(1, min(network.card.inputs.shape[1:]) // SHIFT)
+    return DeepInversion(procedural=Supply(), basis="fourier", inversion=inversion, min_crop_area=0.3, roll=roll)
 
 
 def _mixed(x: Tensor, n: int, runtime: Runtime) -> Tensor:
     """n images between two of `x` [N, C, H, W], nearer to the first, each shifted."""
     first, second = (torch.randint(len(x), (n,), generator=runtime.random, device=x.device) for _ in range(2))
     share = 0.5 + 0.5 * torch.rand(n, 1, 1, 1, generator=runtime.random, device=x.device)
-    most = min(x.shape[2:]) // SHIFT
+    most = max(1, min(x.shape[2:]) // SHIFT)
     shifts = torch.randint(-most, most + 1, (n, 2), generator=runtime.random, device=x.device).tolist()
     mixed = share * x[first] + (1 - share) * x[second]
     return torch.stack([image.roll(shift, (1, 2)) for image, shift in zip(mixed, shifts, strict=True)])

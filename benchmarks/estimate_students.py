@@ -55,7 +55,6 @@ CASES = {
     "fashion-vit": Case("fashion_mnist", "vit-mini", "vit-mini-half", 6, 0.03, real_lr=0.01),
     "cifar10-resnet8": Case("cifar10", "resnet8", "resnet8-half", 6, 0.1),
     "cifar10-resnet20": Case("cifar10", "resnet20", "resnet20-half", weights="resnet20-12fca82f.th", seconds=300),
-    "cifar10-resnet56": Case("cifar10", "resnet56", "resnet20", weights="resnet56-4bfd9763.th", seconds=100),
 }
 NO_NORMS = ("lenet5", "resnet8-gn", "vit-mini")  # architectures without statistics for NAYER; DAFL takes its place
 # Recipe or kind of images, and its share of the case's seconds.

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from datafree import InputSpec
 from datafree.core.files import replace_atomically
 
-IMAGES = {"resnet20": 64, "resnet56": 64, "efficientnet-lite0": 16}
+IMAGES = {"resnet20": 64, "resnet56": 64, "efficientnet-lite0": 4}
 # The scaling of its images, whatever that of the network is.
 IMAGENET = InputSpec(shape=(3, 1, 1), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from datafree.methods.sttss import STTSS
     from datafree.methods.zskt import ZSKT
     from datafree.networks.building.build import build
-    from datafree.networks.command import Command
     from datafree.networks.network import Card, Network
     from datafree.networks.whole import load
     from datafree.recipes import RECIPES
@@ -56,7 +55,6 @@ _MODULES = {
     "CMI": "methods.cmi",
     "CSD": "methods.csd",
     "Card": "networks.network",
-    "Command": "networks.command",
     "DAFL": "methods.dafl",
     "DDA": "methods.dda",
     "DFAD": "methods.dfad",
@@ -111,7 +109,6 @@ __all__ = [
     "Augmentation",
     "Blend",
     "Card",
-    "Command",
     "DeepInversion",
     "Fast",
     "InputSpec",

@@ -10,11 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import datafree
 from datafree.api.distill import AUTO
-from datafree.cli.arguments import EvalData, Numbers, Packages, flag_value, preset, shape_of
+from datafree.cli.arguments import EvalData, Packages, flag_value, preset, shape_of
 from datafree.core.distributed import launch_rank
 from datafree.core.runtime import Compile, Precision
 from datafree.core.settings import Option, explain
-from datafree.core.spec import InputSpec
 from datafree.core.spelling import spelled
 from datafree.core.terminal import printable, show
 from datafree.engine.method import Method
@@ -79,12 +78,8 @@ def _distill_with(recipe: Recipe, defaults: Defaults, named: bool) -> Callable[.
     default_seed, default_compile = defaults.seed, defaults.compile
 
     def command(
-        teacher: Path | None = None,
+        teacher: Path,
         *,
-        teacher_command: str | None = None,
-        inputs: str | None = None,
-        mean: Numbers = (),
-        std: Numbers = (),
         student: str | None = student_default,
         recipe_name: Annotated[str | None, Parameter(name="--recipe")] = None,
         config: Path | None = None,
@@ -111,11 +106,6 @@ def _distill_with(recipe: Recipe, defaults: Defaults, named: bool) -> Callable[.
         Args:
             teacher: A network file (datafree pack, datafree teach), or a whole network: .pt2 of torch.export, .onnx,
                 TorchScript.
-            teacher_command: In place of a file, a program that answers: for each .npy of images [B, C, H, W], float32, network
-                units, on its standard input it writes a .npy of logits [B, classes]. It needs --inputs.
-            inputs: CHANNELSxHEIGHTxWIDTH of one input of such a program; of a file its own are taken.
-            mean: Mean of each channel, of pixels in [0, 1], which is subtracted from its inputs.
-            std: Standard deviation of each channel, of pixels in [0, 1], by which its inputs are divided.
             student: Architecture of the student, a name of this package (resnet20, ...) or timm:NAME, options after commas; or
                 its size, for which one is chosen: 4x, 4x-compute, 5ms, 5ms@8, 2MB (datafree students TEACHER lists them).
             recipe_name: Name of the recipe: a method's settings with their source; left out, or auto: picked for the teacher.
@@ -136,8 +126,6 @@ def _distill_with(recipe: Recipe, defaults: Defaults, named: bool) -> Callable[.
             student_weights: File of weights that the student begins with, or teacher: wherever names and shapes fit.
             race: Number of students of the size --student that get a tenth of the budget each; the best is then distilled.
         """
-        spec = InputSpec(shape=shape_of(inputs), mean=mean or (0.0,), std=std or (1.0,)) if inputs else None
-        source = _teacher(teacher, teacher_command, spec)
         resized_to = shape_of(student_inputs, "--student-inputs") if student_inputs else None
         if not named and (method or plan):
             raise ValueError("The flags --method and --plan belong to a recipe; name one with --recipe, or give --config.")
@@ -148,8 +136,7 @@ def _distill_with(recipe: Recipe, defaults: Defaults, named: bool) -> Callable[.
         changed = recipe.changed(method, plan) if named else AUTO
         if dry_run:
             datafree.dry_run(
-                source, student, changed, inputs=spec, eval_data=eval_data, device=device, precision=precision, seed=seed,
-                quiet=True,
+                teacher, student, changed, eval_data=eval_data, device=device, precision=precision, seed=seed, quiet=True,
                 compile=compile, allow_code=allow_code, student_inputs=resized_to, student_weights=student_weights,
             )  # fmt: skip
             show("dry run passed: synthesis, student steps, checkpoint, resume, evaluation and student file")
@@ -158,8 +145,7 @@ def _distill_with(recipe: Recipe, defaults: Defaults, named: bool) -> Callable[.
         was_finished = is_finished(out)
         verb = partial(datafree.race, runners=race) if race else datafree.distill
         verb(
-            source, student, recipe=changed, inputs=spec, out=out, eval_data=eval_data, device=device, precision=precision,
-            seed=seed,
+            teacher, student, recipe=changed, out=out, eval_data=eval_data, device=device, precision=precision, seed=seed,
             tensorboard=tensorboard, budget=budget, compile=compile, allow_code=allow_code, student_inputs=resized_to,
             student_weights=student_weights,
         )  # fmt: skip
@@ -169,20 +155,6 @@ def _distill_with(recipe: Recipe, defaults: Defaults, named: bool) -> Callable[.
 
     command.__annotations__ |= {"method": preset(recipe.method) | None, "plan": preset(recipe.plan) | None}
     return command
-
-
-def _teacher(file: Path | None, command: str | None, inputs: InputSpec | None) -> Any:
-    """The teacher that the command line names. Raises `ValueError` unless that is one, and only a program has inputs."""
-    if (file is None) == (command is None):
-        raise ValueError("A run needs a teacher: give its file, or --teacher-command, one of the two.")
-    if file:
-        if inputs:
-            raise ValueError("--inputs is for --teacher-command; pack the file with other inputs by `datafree pack`.")
-        return file
-    if inputs is None:
-        raise ValueError("A program does not say what it takes; pass --inputs CHANNELSxHEIGHTxWIDTH, --mean and --std.")
-    assert command is not None
-    return datafree.Command(command)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from datafree.core.settings import Option, Settings, explain
 from datafree.core.shortages import is_out_of_memory
 from datafree.core.spec import InputSpec, Side
 from datafree.networks.architectures import ARCHITECTURES
-from datafree.networks.black_box import BLACK_BOX
 from datafree.networks.building.build import build, is_real, outline
 from datafree.networks.building.limits import FOREIGN, MAX_WEIGHTS, SCRATCH, SPARE, reason_of
 from datafree.networks.building.work import refuse_costly
@@ -117,10 +116,10 @@ class Network:
     def _content(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         tensors = {name: value.detach().cpu().contiguous().clone() for name, value in self.module.state_dict().items()}
         label = {LABEL: self.card.model_dump_json()}
-        if self.card.architecture in (BLACK_BOX, *BLACK_BOXES):
+        if self.card.architecture in BLACK_BOXES:
             raise ValueError(
-                f"A network that runs as {self.card.architecture} has no graph that could be kept; give its own file, or "
-                "itself, as the teacher."
+                f"A network that runs as {self.card.architecture} has no graph that could be kept; give its own file as the "
+                "teacher."
             )
         if isinstance(self.module, Program):
             label[_GRAPH] = self.module.graph.text()

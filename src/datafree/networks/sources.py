@@ -1,8 +1,7 @@
 """Teachers and students from any form in which a caller gives them: a module, a `Network`, a file, a name."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -10,17 +9,16 @@ from datafree.core.settings import Option
 from datafree.core.spec import InputSpec, Shape
 from datafree.core.spelling import parse_spelling
 from datafree.networks.architectures import ARCHITECTURES
-from datafree.networks.black_box import BLACK_BOX, BlackBox
 from datafree.networks.building.work import refuse_costly
 from datafree.networks.inside.sizes import shape_hint
 from datafree.networks.network import Card, Network, built
-from datafree.networks.outputs import TASKS, explained, probe, refuse_broken
+from datafree.networks.outputs import TASKS, probe, refuse_broken
 from datafree.networks.programs.files import BLACK_BOXES, PROGRAM
 from datafree.networks.saved.weights import refuse_non_finite
 from datafree.networks.shrink.resized import behind_resizing, resized_inputs
 from datafree.networks.whole import load
 
-Source = nn.Module | Network | str | Path | Callable[[Tensor], Any]
+Source = nn.Module | Network | str | Path
 
 
 def as_network(
@@ -37,8 +35,6 @@ def as_network(
         card = source.card.model_copy(update={"inputs": inputs}) if inputs else source.card
         card.check(_checked(role, source.module, card.inputs))
         return Network(source.module, card, source.notes)
-    if not isinstance(source, nn.Module):
-        return _asked(source, inputs, role)
     if inputs is None:
         raise ValueError(
             f"A plain module has no input description; pass inputs=InputSpec(shape={shape_hint(source)}, mean=..., std=...)."
@@ -46,19 +42,6 @@ def as_network(
     logits = _checked(role, source, inputs)
     task = TASKS[logits.dim()]
     return Network(source, Card(architecture=_class_path(source), classes=logits.shape[1], task=task, inputs=inputs))
-
-
-def _asked(answer: Callable[[Tensor], Any], inputs: InputSpec | None, role: str) -> Network:
-    """A function as a network. Raises as `as_network` does."""
-    if not callable(answer):
-        raise ValueError(f"The {role} is a {type(answer).__name__}; give a file, a torch module or a function.")
-    if inputs is None:
-        raise ValueError("A function has no input description; pass inputs=InputSpec(shape=..., mean=..., std=...).")
-    with explained(role, nn.Identity(), inputs):
-        module = BlackBox(answer, inputs)
-    logits = _checked(role, module, inputs)
-    card = Card(architecture=BLACK_BOX, classes=logits.shape[1], inputs=inputs)
-    return Network(module, card, ("a black box: no gradient reaches its inputs, so only images that need none can be used",))
 
 
 def _checked(role: str, module: nn.Module, inputs: InputSpec) -> Tensor:
@@ -98,7 +81,7 @@ def student_for(
                 f"{student} is a file, and a student is an architecture, as --student resnet20 or 4x; to begin with the "
                 f"weights of this file, add --student-weights {student}."
             )
-    elif isinstance(student, Network) and student.card.architecture in (PROGRAM, BLACK_BOX, *BLACK_BOXES):
+    elif isinstance(student, Network) and student.card.architecture in (PROGRAM, *BLACK_BOXES):
         raise ValueError("A program cannot be trained, so it is no student; name an architecture, as resnet20.")
     elif isinstance(student, Network):
         module, architecture, options = student.module, student.card.architecture, student.card.options

@@ -9,7 +9,6 @@ from itertools import chain
 
 from datafree.core.modes import fastest_layout
 from datafree.core.spec import Shape
-from datafree.networks.black_box import BLACK_BOX
 from datafree.networks.inside.cost import latency_ms, multiply_adds
 from datafree.networks.network import Network
 from datafree.networks.outputs import explained
@@ -42,10 +41,17 @@ class Chooser:
         teacher: the teacher.
         resized_to: shape to which a student resizes its inputs inside; None: the teacher's.
         allow_code: packages whose code may be imported and called to build a student.
+        say: is given a sentence before whatever takes seconds.
     """
 
-    def __init__(self, teacher: Network, resized_to: Shape | None = None, allow_code: Collection[str] = ()):
-        self.teacher = teacher
+    def __init__(
+        self,
+        teacher: Network,
+        resized_to: Shape | None = None,
+        allow_code: Collection[str] = (),
+        say: Callable[[str], None] = lambda sentence: None,
+    ):
+        self.teacher, self.say = teacher, say
         self.search = Search(teacher.card, parameters(teacher.module), resized_to, allow_code)
         self.variants = list(_unique(chain(variants_here(teacher.card), variants_elsewhere(teacher.card))))
         self._sized: dict[tuple[bool, bool], list[Candidate]] = {}
@@ -58,11 +64,6 @@ class Chooser:
         if request.pruned:
             return self.pruned(request)
         search = dataclasses.replace(self.search, batch=request.batch)
-        if self.teacher.card.architecture == BLACK_BOX and request.kind != "latency":
-            raise ValueError(
-                f"A black box does not show how large it is, so no student of the size {request.text} can be chosen; name an "
-                "architecture, as resnet20."
-            )
         limit = request.limit(self._cost_of_teacher(request))
         cost = COSTS[request.kind]
         checked: list[Candidate] = []
@@ -71,6 +72,7 @@ class Chooser:
         if not any(cost(each) <= limit for each in candidates):
             candidates = [*candidates, *self._of(request, search, limit, kin=False)]
         for each in ranked(candidates, cost, limit):
+            self.say(f"building, running and saving {each.name}")
             try:
                 found = search.checked(each)
             except ValueError:
@@ -87,6 +89,7 @@ class Chooser:
 
     def pruned(self, request: Request) -> Choice:
         """The teacher without the channels that are too many for `request`. Raises `ValueError` as `prune` does."""
+        self.say(f"pruning the teacher for {request.text}")
         network = prune(self.teacher, request)
         bare = Candidate(network.card, True, 0.0, parameters(network.module), 0, request=request.text)
         found = self.search.checked(bare, network.module)
@@ -96,7 +99,9 @@ class Chooser:
         """The candidates of the teacher's family, or the others, of which the cost that `request` limits is known."""
         counted = request.kind in ("compute", "latency")
         if (kin, counted) not in self._sized:
-            sized = (self.search.sized(each, counted) for each in self.variants if each.kin is kin)
+            variants = [each for each in self.variants if each.kin is kin]
+            self.say(f"finding the sizes of {len(variants)} architectures of {'its own family' if kin else 'others'}")
+            sized = (self.search.sized(each, counted) for each in variants)
             self._sized[kin, counted] = [each for each in sized if each]
         found = self._sized[kin, counted]
         return _timed(found, search, limit) if request.kind == "latency" else found
@@ -175,14 +180,18 @@ def ranked(candidates: Iterable[Candidate], cost: Callable[[Candidate], float], 
 
 
 def listed(
-    teacher: Network, text: str | None = None, resized_to: Shape | None = None, allow_code: Collection[str] = ()
+    teacher: Network,
+    text: str | None = None,
+    resized_to: Shape | None = None,
+    allow_code: Collection[str] = (),
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Choice:
     """Candidates for the request `text`, the one that is taken first, the pruned teacher last; without a request, one for each
     of `STEPS`.
 
     Raises `ValueError` for a text that is no request, and if no candidate is as small as that.
     """
-    chooser = Chooser(teacher, resized_to, allow_code)
+    chooser = Chooser(teacher, resized_to, allow_code, say)
     if text is not None:
         request = parse_request(text)
         if request is None:

@@ -59,7 +59,7 @@ class Run:
         self._save_student(clock.round)
         if self.labelled:
             results |= evaluate_run(problem, self.labelled, folder, log)
-        results |= {name: int(asked[name]) + now - own[name] for name, now in problem.teacher.questions().items()}
+        results |= {name: int(asked[name] + now - own[name]) for name, now in problem.teacher.questions().items()}
         student = {"sha256": fingerprint(problem.student), "parameters": parameters(problem.student)}
         folder.write({"status": "finished", "student": student, "results": results})
         write_report(folder.path)

@@ -119,7 +119,8 @@ class Network:
         if self.card.architecture in BLACK_BOXES:
             instead = "the function or the command itself" if self.card.architecture == ASKED else "its own file"
             raise ValueError(
-                f"A network that runs as {self.card.architecture} has no graph that could be kept; give {instead} as the teacher."
+                f"A network that runs as {self.card.architecture} has no graph that could be kept; give {instead} as the "
+                "teacher."
             )
         if isinstance(self.module, Program):
             label[_GRAPH] = self.module.graph.text()

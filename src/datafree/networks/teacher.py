@@ -117,9 +117,9 @@ class Teacher(nn.Module):
             self._answers.close()
             self._answers = None
 
-    def questions(self) -> dict[str, int]:
+    def questions(self) -> dict[str, float]:
         """Of a black box whose answers are kept: images sent to it, in this process, and answers that came from the file."""
-        return {"asked_images": self._answers.asked, "reused_answers": self._answers.reused} if self._answers else {}
+        return {"images_sent": self._answers.asked, "answers_reused": self._answers.reused} if self._answers else {}
 
     def train(self, mode: bool = True) -> "Teacher":
         super().train(False)

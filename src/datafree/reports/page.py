@@ -80,6 +80,8 @@ def _outcome(record: Mapping[str, Any]) -> list[str]:
 
 
 def _size(student: int, teacher: int) -> str:
+    if not teacher:
+        return f"The student has {student:,} weights; its teacher's are not known."
     times = f"{teacher / max(1, student):.1f} times fewer than" if student < teacher else "no fewer than"
     return f"The student has {student:,} weights, {times} its teacher's {teacher:,}."
 

@@ -42,8 +42,8 @@ class Answers:
     def __init__(self, file: Path, box: BlackBox, since: int = 0):
         self.box, self.reused, self._before = box, 0, -since
         self._known = bytes.fromhex(fingerprint(box))
+        assert box.questions.shape  # of its first answers
         self._shape = box.questions.shape
-        assert self._shape is not None
         self._row = 4 * math.prod(self._shape)  # bytes of an answer
         self._places: dict[bytes, int] = {}  # of an answer in the file, by its image
         self._file = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)

@@ -62,8 +62,8 @@ class BlackBox(nn.Module):
         together, again = self(torch.cat([noise, flat])), self(noise[:1])
         if not torch.allclose(together[:1], again, rtol=0, atol=ALIKE * float(again.abs().max())):
             raise ValueError(
-                f"{self.questions.name} answers an image otherwise beside others, or when it is asked again; make it answer each "
-                "image by itself, and always the same: in eval mode, without random numbers."
+                f"{self.questions.name} answers an image otherwise beside others, or when it is asked again; make it answer "
+                "each image by itself, and always the same: in eval mode, without random numbers."
             )
         found = flattened(together)
         if bool((found >= 0).all() and (found <= 1).all()):  # probabilities, of which one is near 1 for almost any image
@@ -101,37 +101,37 @@ class Questions:
                 if isinstance(error, Refused) or is_out_of_memory(error):
                     raise
                 raise Refused(
-                    f"{self.name} failed for {images} images of {self.inputs} ({type(error).__name__}: {reason_of(error)}); it must "
-                    "take a tensor [B, C, H, W] of any number of images."
+                    f"{self.name} failed for {images} images of {self.inputs} ({type(error).__name__}: {reason_of(error)}); it "
+                    "must take a tensor [B, C, H, W] of any number of images."
                 ) from error
         self.asked += images
         return self._checked(found, images)
 
-    def _checked(self, found: Any, images: int) -> Tensor:
-        found = logits_of(found)
+    def _checked(self, answer: Any, images: int) -> Tensor:
+        found: Any = logits_of(answer)
         if not isinstance(found, Tensor):
             try:
                 found = torch.from_numpy(np.array(found, dtype=np.float32))
             except (ValueError, TypeError, RuntimeError) as error:
                 raise Refused(
-                    f"{self.name} returns {type(found).__name__}, not a tensor or an array of numbers [B, classes]; change that."
+                    f"{self.name} returns {type(found).__name__}, not a tensor or array of numbers [B, classes]; change that."
                 ) from error
         if found.dim() not in TASKS or len(found) != images or found.shape[1] < 2 or found.is_complex():
             raise Refused(
-                f"{self.name} answers {images} images with numbers {list(found.shape)}, not [{images}, classes]; make it return a "
-                "logit or a probability for each class, two classes or more."
+                f"{self.name} answers {images} images with numbers {list(found.shape)}, not [{images}, classes]; make it "
+                "return a logit or a probability for each class, two classes or more."
             )
         if self.shape not in (None, found.shape[1:]):
             raise Refused(
-                f"{self.name} answers with {list(found.shape[1:])} numbers an image, and earlier with {list(self.shape or ())}; make "
-                "it return as many each time."
+                f"{self.name} answers an image with numbers {list(found.shape[1:])}, and an earlier one with "
+                f"{list(self.shape or ())}; make it return as many each time."
             )
         self.shape = found.shape[1:]
-        found = found.detach().float().cpu()
-        if not bool(found.isfinite().all()):
-            first = int((~found.isfinite()).flatten(1).any(1).nonzero()[0])
+        logits: Tensor = found.detach().float().cpu()
+        if not bool(logits.isfinite().all()):
+            first = int((~logits.isfinite()).flatten(1).any(1).nonzero()[0])
             raise Refused(
                 f"{self.name} answers image {first + 1} of {images} with NaN or infinity; make it return finite numbers, "
                 "probabilities rather than the logarithm of 0."
             )
-        return found
+        return logits

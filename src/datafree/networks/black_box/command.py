@@ -70,7 +70,7 @@ class Command:
             self._pipes = Pipes(self.words)
         except (OSError, ValueError) as error:  # a name with a zero byte is no OSError
             raise Refused(
-                f"The command {self.words[0]!r} cannot be started ({first_line(error)}); check its path, and that it may be run."
+                f"The command {self.words[0]!r} cannot be started ({first_line(error)}); check its path and its rights."
             ) from error
         self._finalizer = weakref.finalize(self, self._pipes.end)
         return self._pipes
@@ -80,15 +80,15 @@ class Command:
         name = f"The command {self.words[0]!r}"
         if isinstance(error, Slow):
             what = (
-                f"did not answer {images} images within {self.seconds:g} seconds; give it more time (--teacher-timeout), or fewer "
-                "images at a time (--teacher-batch)"
+                f"did not answer {images} images within {self.seconds:g} seconds; give it more time (--teacher-timeout), or "
+                "fewer images at a time (--teacher-batch)"
             )
         elif isinstance(error, Ended):
             what = f"ended{pipes.status()} instead of answering {images} images; {_HOW}"
         else:
             what = f"wrote {first_line(error)}"
         said = pipes.last_words()
-        return f"{name} {what}{f'; on standard error it wrote: {said}' if said else ''}."
+        return f"{name} {what}{f'; on standard error it wrote last: {said}' if said else ''}."
 
     def close(self, grace: float = GRACE) -> None:
         """End the program, which has `grace` seconds to do so by itself; a later call starts it again."""

@@ -20,7 +20,7 @@ class _Stream:
     def __init__(self, read: Callable[[int], bytes]):
         self._read = read
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = 0, /) -> bytes:
         return self._read(size)
 
 
@@ -47,11 +47,11 @@ def read_array(read: Callable[[int], bytes]) -> Array:
     start = read(len(MAGIC))
     if start != MAGIC:
         raise ValueError(
-            f"{start[:SHOWN]!r} where a .npy file of version 1.0 should begin, as np.save writes it; it must write nothing else "
-            "on standard output (print to standard error)"
+            f"{start[:SHOWN]!r} where a .npy file of version 1.0 should begin, as np.save writes it; it must write nothing "
+            "else on standard output (print to standard error)"
         )
     try:
-        shape, fortran, kind = np.lib.format.read_array_header_1_0(_Stream(read))  # type: ignore[no-untyped-call]
+        shape, fortran, kind = np.lib.format.read_array_header_1_0(_Stream(read))
     except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError) as error:
         raise ValueError("a .npy file whose header does not read; write it with np.save") from error
     if kind.hasobject or kind.kind not in "fiub":
@@ -59,8 +59,8 @@ def read_array(read: Callable[[int], bytes]) -> Array:
     size = math.prod(shape) * kind.itemsize
     if min(shape, default=0) < 0 or size > MOST_BYTES:
         raise ValueError(
-            f"an array {list(shape)[:8]} of {size / 2**20:,.0f} MiB, more than {MOST_BYTES / 2**20:.0f}; ask it for fewer images "
-            "at a time (--teacher-batch)"
+            f"an array {list(shape)[:8]} of {size / 2**20:,.0f} MiB, more than {MOST_BYTES / 2**20:.0f}; ask it for fewer "
+            "images at a time (--teacher-batch)"
         )
     numbers = np.frombuffer(read(size), dtype=kind)
     return numbers.reshape(shape, order="F" if fortran else "C")

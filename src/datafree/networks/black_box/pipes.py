@@ -9,15 +9,16 @@ import time
 from collections.abc import Sequence
 
 CHUNK = 2**16  # bytes that are read or written at once
-TAIL = 300  # last bytes of standard error that an error quotes
+TAIL = 2000  # last bytes of standard error that are kept
+QUOTED = 300  # of them in an error
 GRACE = 5.0  # seconds that a program has to end after its standard input is closed, and again after SIGTERM
 
 
-class Ended(Exception):  # noqa: N818 - what happened, not a fault of this program
+class Ended(Exception):
     """The program closed its standard output, or its standard input."""
 
 
-class Slow(Exception):  # noqa: N818
+class Slow(Exception):
     """The time for an answer is over."""
 
 
@@ -71,12 +72,13 @@ class Pipes:
         return f" by {signal.Signals(-code).name}" if code < 0 else f" with status {code}"
 
     def last_words(self) -> str:
-        """The end of what the program wrote on standard error, in one line."""
+        """The last line with a letter that the program wrote on standard error, as of a traceback the message."""
         self._deadline = time.monotonic() + 1.0
         with contextlib.suppress(Slow):
             while self.process.poll() is not None and self._errors in self._open:
                 self._wait()
-        return " ".join(self._said.decode("utf-8", "replace").split())
+        lines = [line.strip() for line in self._said.decode("utf-8", "replace").splitlines()]
+        return next((line[-QUOTED:].rstrip(".") for line in reversed(lines) if any(map(str.isalpha, line))), "")
 
     def _wait(self, writing: bool = False) -> bool:
         """Take what has been written, once there is something; True if the program takes more of the question."""

@@ -127,7 +127,7 @@ class Questions:
                 f"{list(self.shape or ())}; make it return as many each time."
             )
         self.shape = found.shape[1:]
-        logits: Tensor = found.detach().float().cpu()
+        logits: Tensor = found.detach().to("cpu", torch.float32, copy=True)  # the function may use its memory again
         if not bool(logits.isfinite().all()):
             first = int((~logits.isfinite()).flatten(1).any(1).nonzero()[0])
             raise Refused(

@@ -203,8 +203,9 @@ def test_what_it_started_goes_with_it(tmp_path: Path) -> None:
 
 
 PLAN = (
-    "--recipe procedural-light --method.supply.candidates 2 --method.supply.batch 8 --plan.rounds 6 --plan.warmup 1 "
-    "--plan.steps 2 --plan.batch 8 --plan.images-per-round 8 --plan.save-every 1 --plan.log-every 1 --plan.grid-every 0 --device cpu"
+    "--recipe procedural-light "
+    "--method.supply.candidates 2 --method.supply.batch 8 --plan.rounds 6 --plan.warmup 1 --plan.steps 2 "
+    "--plan.batch 8 --plan.images-per-round 8 --plan.save-every 1 --plan.log-every 1 --plan.grid-every 0 --device cpu"
 )
 
 
@@ -216,8 +217,8 @@ def words_of(program: Path, out: Path, *arguments: object) -> list[str]:
 def test_a_killed_run_resumes_to_the_same_student(program: Path, tmp_path: Path) -> None:
     whole, out, noted = tmp_path / "whole", tmp_path / "out", tmp_path / "process"
     assert main(words_of(program, whole)) == 0
-    # By the 30th question it is in its rounds, and waits there for an answer that does not come.
-    run = start(main, words_of(program, out, "hangs", noted, 29), streams=tmp_path / "streams")
+    # By the 21st question it is in its rounds, and waits there for an answer that does not come.
+    run = start(main, words_of(program, out, "hangs", noted, 20), streams=tmp_path / "streams")
     wait_for(noted)
     assert (out / "checkpoint.pt").exists()
     assert run.pid

@@ -63,7 +63,7 @@ class Run:
         student = {"sha256": fingerprint(problem.student), "parameters": parameters(problem.student)}
         folder.write({"status": "finished", "student": student, "results": results})
         write_report(folder.path)
-        folder.answers.unlink(missing_ok=True)
+        folder.remove_answers()
 
     def _initial_record(self, provenance: str) -> dict[str, Any]:
         """The entries of `run.json` that are known before the first round."""

@@ -14,6 +14,7 @@ from datafree.core.settings import Settings
 from datafree.core.spec import InputSpec
 
 Numbers = Annotated[tuple[float, ...], Parameter(consume_multiple=True)]
+_Channels = Annotated[tuple[float, ...], Parameter(consume_multiple=True, negative="", show_default=False)]
 Packages = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
 EvalData = Annotated[str | None, Parameter(name="--eval")]
 
@@ -26,9 +27,9 @@ class Asked(Settings):
     """A program that is the teacher: reads batches as .npy on standard input, writes logits as such (docs/blackbox.md)."""
     inputs: str | None = None
     """CHANNELSxHEIGHTxWIDTH of one input: needed with --teacher-command; else in place of what the teacher's file says."""
-    mean: Numbers = ()
+    mean: _Channels = ()
     """With --inputs: mean of each channel, of pixels in [0, 1], which is subtracted; left out: 0."""
-    std: Numbers = ()
+    std: _Channels = ()
     """With --inputs: standard deviation of each channel, by which inputs are divided; left out: 1."""
     teacher_batch: PositiveInt = 256
     """Most images that --teacher-command is asked about at once."""

@@ -69,6 +69,11 @@ class RunDir:
         """File of what a black box answered to this process, which is needed until the run has finished."""
         return self.path / f"black-box-{rank() + 1}{ANSWERS}"
 
+    def remove_answers(self) -> None:
+        """Delete the answers of a black box to all processes, which a finished run does not need."""
+        for file in self.path.glob(f"*{ANSWERS}"):
+            file.unlink(missing_ok=True)
+
     @property
     def finished(self) -> bool:
         """Whether the folder holds a finished run."""

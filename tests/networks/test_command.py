@@ -41,7 +41,8 @@ while sys.stdin.buffer.peek(1):
     if mode == "hangs" and late:
         print("waiting for the network", file=sys.stderr, flush=True)
         if sys.argv[2:]:
-            open(sys.argv[2], "w").close()
+            open(sys.argv[2] + ".new", "w").write(str(os.getpid()))
+            os.rename(sys.argv[2] + ".new", sys.argv[2])
         time.sleep(600)
     if mode == "closes its output":
         os.close(1)
@@ -224,6 +225,7 @@ def test_a_killed_run_resumes_to_the_same_student(program: Path, tmp_path: Path)
     assert run.pid
     os.kill(run.pid, signal.SIGKILL)
     run.join()
+    os.kill(int(noted.read_text()), signal.SIGKILL)  # which would wait on, since nothing reads its input
     assert main(words_of(program, out)) == 0
     assert (out / "student.safetensors").read_bytes() == (whole / "student.safetensors").read_bytes()
 

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from datafree.methods.stored import Stored
     from datafree.methods.sttss import STTSS
     from datafree.methods.zskt import ZSKT
+    from datafree.networks.black_box.box import BlackBox
+    from datafree.networks.black_box.command import Command
     from datafree.networks.building.build import build
     from datafree.networks.network import Card, Network
     from datafree.networks.whole import load
@@ -51,10 +53,12 @@ __version__ = "0.1.0"
 # Public name -> its module, imported at the first use of the name, so that `datafree --help` does not wait for torch.
 _MODULES = {
     "Augmentation": "data.augment",
+    "BlackBox": "networks.black_box.box",
     "Blend": "methods.blend",
     "CMI": "methods.cmi",
     "CSD": "methods.csd",
     "Card": "networks.network",
+    "Command": "networks.black_box.command",
     "DAFL": "methods.dafl",
     "DDA": "methods.dda",
     "DFAD": "methods.dfad",
@@ -107,8 +111,10 @@ __all__ = [
     "STTSS",
     "ZSKT",
     "Augmentation",
+    "BlackBox",
     "Blend",
     "Card",
+    "Command",
     "DeepInversion",
     "Fast",
     "InputSpec",

@@ -12,7 +12,9 @@ from test_programs import SMALL, Attention, Windows, images, with_statistics
 from torch import nn
 
 from datafree import InputSpec, Network, distill, inspect, load, pack
+from datafree.core.runtime import Runtime
 from datafree.networks.inside.taps import norm_names
+from datafree.networks.teacher import Teacher
 from datafree.recipes import find_recipe
 
 onnx = pytest.importorskip("onnx", reason="the files are read by it")
@@ -196,3 +198,16 @@ def test_its_packages_are_named_where_they_are_missing(tmp_path: Path, monkeypat
     (tmp_path / "t.onnx").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"pip install 'datafree\[onnx\]'"):
         load(tmp_path / "t.onnx")
+
+
+def test_a_teacher_leaves_the_black_box_that_it_copies_as_it_was(tmp_path: Path) -> None:
+    file, node = tmp_path / "t.onnx", onnx.helper.make_node
+    weights = {"w": np.random.default_rng(0).normal(size=(768, 10)).astype("float32"), "zero": np.zeros(1, "float32")}
+    nodes = [node("Flatten", ["x"], ["f"]), node("MatMul", ["f", "w"], ["m"]), node("Hardmax", ["m"], ["h"])]
+    nodes += [node("Mul", ["h", "zero"], ["n"]), node("Add", ["m", "n"], ["a"]), node("Softmax", ["a"], ["y"])]
+    found = load(graph_of(nodes, file, weights), inputs=SMALL)
+    assert found.card.architecture == "onnx"
+    before = found.module(images())
+    logits = Teacher(found.module, SMALL, Runtime("cpu"))(images())
+    assert torch.equal(logits, before.clamp_min(torch.finfo(torch.float32).tiny).log())
+    assert torch.equal(found.module(images()), before)

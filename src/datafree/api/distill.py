@@ -26,7 +26,7 @@ from datafree.engine.record import PAGE, STUDENT, chosen_before
 from datafree.networks.network import Network
 from datafree.networks.outputs import logits_only
 from datafree.networks.saved.weights import fingerprint, read_weights
-from datafree.networks.sources import Source, as_network
+from datafree.networks.sources import Source, as_network, images_asked
 from datafree.networks.teacher import Teacher
 from datafree.recipes import find_recipe, recipe_from
 from datafree.recipes.auto import choose
@@ -62,14 +62,14 @@ def distill(
     Args:
         teacher: a module from inputs [B, C, H, W], network units, to logits [B, classes] or [B, classes, H, W], a `Network`, or
             the path of a network file or of a whole network without code (`.pt2`, `.onnx`, TorchScript). It is copied, and
-            never changed.
+            never changed. Or a function of this kind, a `BlackBox` or a `Command`, of which only the answers are known.
         student: a module or `Network`, which is trained in place; the name of an architecture, with options if it has any
             (`cifar-resnet,depth=26,width=12`); or a size, for which one is chosen (`datafree.students` lists those that come
             into question): `4x` fewer weights than the teacher, `4x-compute` fewer multiply-adds, `5ms` on this CPU, `5ms@8` at
             batch 8, `2MB`.
         recipe: a recipe, or its name in `RECIPES`: the method and the training plan, with their source. `auto` examines the
             teacher and picks them; `run.json` then holds what was picked and why.
-        inputs: shape and scaling of one input; needed for a plain module, and replaces those of a card.
+        inputs: shape and scaling of one input; needed for a plain module or function, and replaces those of a card.
         out: folder of the run, for its log, images, checkpoint, student file, record and page; None: nothing is kept.
         eval_data: labelled `.npz`, folder or `torchvision:SET:ROOT` to report scores on; the student is never chosen by it.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
@@ -97,6 +97,7 @@ def distill(
         OSError: a file cannot be written.
         Interrupted: asked to stop (Ctrl-C, SIGTERM); a checkpoint has been saved.
     """
+    asked_before = images_asked(teacher)
     network = as_network(teacher, inputs, allow_code, "teacher")
     chosen = find_recipe(recipe) if isinstance(recipe, str) and recipe != AUTO else recipe
     limit = parse_budget(budget) if budget else Budget()
@@ -133,6 +134,7 @@ def distill(
         else:
             ends = (limit.clock, limit.seconds) if limit.seconds else None
             notes = chosen_student.notes
+            stack.enter_context(problem.teacher.keeping_answers(folder.answers, asked_before))
             Run(problem, card, built.card, chosen, folder, labelled, quiet, tensorboard, budget, ends, reasons, notes).execute()
     return module.eval()
 

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from datafree.api.estimate import KEPT, SECONDS, estimated
-from datafree.core.distributed import is_main, world_size
+from datafree.core.distributed import is_main, sum_over_ranks, world_size
 from datafree.core.runtime import Runtime
 from datafree.data.labelled import Labelled
 from datafree.engine import loop
@@ -58,15 +58,18 @@ class Run:
             problem.student.load_state_dict(kept.state_dict())
         results: dict[str, Any] = {"rounds": clock.round, **runtime.totals(), "peak_mb": runtime.peak_mb()}
         results |= {f"{name}_s": round(value, 2) for name, value in (clock.seconds() | runtime.phases).items()}
+        own, asked = problem.teacher.questions(), sum_over_ranks(problem.teacher.questions())
         if not is_main():
             return
         folder.refuse_deleted()
         self._save_student(clock.round)
         if self.labelled:
             results |= evaluate_run(problem, self.labelled, folder, log)
+        results |= {name: int(asked[name] + now - own[name]) for name, now in problem.teacher.questions().items()}
         student = {"sha256": fingerprint(problem.student), "parameters": parameters(problem.student)}
         folder.write({"status": "finished", "student": student, "results": results, **self._estimate(results["wall_s"])})
         write_report(folder.path)
+        folder.remove_answers()
 
     def _initial_record(self, provenance: str) -> dict[str, Any]:
         """The entries of `run.json` that are known before the first round."""

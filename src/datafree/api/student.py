@@ -76,6 +76,8 @@ def prepare_student(
     """
     request = parse_request(student) if isinstance(student, str) else None
     notes: dict[str, str] = {}
+    if request:
+        request.refuse_unknown(teacher.parameters)
     if request and request.pruned:
         student = prune(teacher, request)
         notes["student_choice"] = f"the teacher without some channels for {request.text}: {student.parameters:,} weights"

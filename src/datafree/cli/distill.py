@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import datafree
 from datafree.api.distill import AUTO
-from datafree.cli.arguments import EvalData, Packages, flag_value, preset, shape_of
+from datafree.cli.arguments import NOT_ASKED, Asked, EvalData, Packages, flag_value, preset, shape_of
 from datafree.core.distributed import launch_rank
 from datafree.core.runtime import Compile, Precision
 from datafree.core.settings import Option, explain
@@ -78,7 +78,7 @@ def _distill_with(recipe: Recipe, defaults: Defaults, named: bool) -> Callable[.
     default_seed, default_compile = defaults.seed, defaults.compile
 
     def command(
-        teacher: Path,
+        teacher: Path | None = None,
         *,
         student: str | None = student_default,
         recipe_name: Annotated[str | None, Parameter(name="--recipe")] = None,
@@ -98,6 +98,7 @@ def _distill_with(recipe: Recipe, defaults: Defaults, named: bool) -> Callable[.
         student_inputs: str | None = default_inputs,
         student_weights: str | None = default_weights,
         race: int = 0,
+        asked: Asked = NOT_ASKED,
     ) -> None:
         """Distil a teacher into a smaller student, without its data; the same command resumes.
 
@@ -105,7 +106,7 @@ def _distill_with(recipe: Recipe, defaults: Defaults, named: bool) -> Callable[.
 
         Args:
             teacher: A network file (datafree pack, datafree teach), or a whole network: .pt2 of torch.export, .onnx,
-                TorchScript.
+                TorchScript; left out with --teacher-command.
             student: Architecture of the student, a name of this package (resnet20, ...) or timm:NAME, options after commas; or
                 its size, for which one is chosen: 4x, 4x-compute, 5ms, 5ms@8, 2MB (datafree students TEACHER lists them).
             recipe_name: Name of the recipe: a method's settings with their source; left out, or auto: picked for the teacher.
@@ -134,21 +135,19 @@ def _distill_with(recipe: Recipe, defaults: Defaults, named: bool) -> Callable[.
                 "A run needs " + ("a student; pass --student NAME." if student is None else "a folder; pass --out RUN.")
             )
         changed = recipe.changed(method, plan) if named else AUTO
-        if dry_run:
-            datafree.dry_run(
-                teacher, student, changed, eval_data=eval_data, device=device, precision=precision, seed=seed, quiet=True,
-                compile=compile, allow_code=allow_code, student_inputs=resized_to, student_weights=student_weights,
-            )  # fmt: skip
-            show("dry run passed: synthesis, student steps, checkpoint, resume, evaluation and student file")
-            return
-        assert out is not None
-        was_finished = is_finished(out)
-        verb = partial(datafree.race, runners=race) if race else datafree.distill
-        verb(
-            teacher, student, recipe=changed, out=out, eval_data=eval_data, device=device, precision=precision, seed=seed,
-            tensorboard=tensorboard, budget=budget, compile=compile, allow_code=allow_code, student_inputs=resized_to,
-            student_weights=student_weights,
-        )  # fmt: skip
+        common: dict[str, Any] = {
+            "recipe": changed, "eval_data": eval_data, "device": device, "precision": precision, "seed": seed,
+            "compile": compile, "allow_code": allow_code, "student_inputs": resized_to, "student_weights": student_weights,
+        }  # fmt: skip
+        with asked.teacher(teacher) as (source, inputs):
+            if dry_run:
+                datafree.dry_run(source, student, inputs=inputs, quiet=True, **common)
+                show("dry run passed: synthesis, student steps, checkpoint, resume, evaluation and student file")
+                return
+            assert out is not None
+            was_finished = is_finished(out)
+            verb = partial(datafree.race, runners=race) if race else datafree.distill
+            verb(source, student, inputs=inputs, out=out, tensorboard=tensorboard, budget=budget, **common)
         if launch_rank()[0] == 0:
             first, *more = outcome(out)
             show("already " * was_finished + first, *more)

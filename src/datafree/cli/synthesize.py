@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 import datafree
 from datafree.api.inspect import describe_set
-from datafree.cli.arguments import Packages, flag_value, preset
+from datafree.cli.arguments import NOT_ASKED, Asked, Packages, flag_value, preset
 from datafree.core.distributed import launch_rank
 from datafree.core.runtime import Precision
 from datafree.core.terminal import show
@@ -24,7 +24,7 @@ def synthesize_command(tokens: list[str]) -> Callable[..., None]:
     recipe = find_recipe(name or UNNAMED)
 
     def command(
-        teacher: Path,
+        teacher: Path | None = None,
         *,
         n: int,
         out: Path,
@@ -39,11 +39,12 @@ def synthesize_command(tokens: list[str]) -> Callable[..., None]:
         precision: Precision = "auto",
         seed: int = 0,
         allow_code: Packages = (),
+        asked: Asked = NOT_ASKED,
     ) -> None:
         """Make a transfer set from a teacher, without a student; the same command resumes.
 
         Args:
-            teacher: A network file; make one with datafree pack or datafree teach.
+            teacher: A network file; make one with datafree pack or datafree teach. Left out with --teacher-command.
             n: Number of images of the whole set.
             out: The set's file, .safetensors; shards are named after it.
             recipe_name: Name of a recipe of a method that needs no student: its settings with their source.
@@ -61,11 +62,12 @@ def synthesize_command(tokens: list[str]) -> Callable[..., None]:
         if not name:
             raise ValueError(f"Name a recipe with --recipe: {', '.join(RECIPES)}.")
         rank, world = launch_rank()
-        made = datafree.synthesize(
-            teacher, recipe.changed(method, None), n, out=out, shard=part_of(shard) if shard else (rank + 1, world),
-            batch=batch, pixels=pixels, targets=targets, logits=logits, device=device, precision=precision, seed=seed,
-            allow_code=allow_code,
-        )  # fmt: skip
+        with asked.teacher(teacher) as (source, inputs):
+            made = datafree.synthesize(
+                source, recipe.changed(method, None), n, inputs=inputs, out=out,
+                shard=part_of(shard) if shard else (rank + 1, world), batch=batch, pixels=pixels, targets=targets,
+                logits=logits, device=device, precision=precision, seed=seed, allow_code=allow_code,
+            )  # fmt: skip
         show(f"finished: {made.path}")
         for what, text in describe_set(made).items():
             show(f"  {what}: {text}")

@@ -15,6 +15,7 @@ from datafree.core.state import Stateful, load_checked
 from datafree.engine.progress import print_line
 from datafree.engine.record import FORMAT, flatten, is_finished, read_checkpoint, read_record, spoilt
 
+ANSWERS = ".answers"  # ending of files of answers of a black box
 SAVE_EVERY = 60.0  # most time between two checkpoints of work that saves by the clock, seconds
 SAVE_COST = 20  # such work may save as soon as this many times the duration of the last save has passed
 
@@ -62,6 +63,16 @@ class RunDir:
     def log(self) -> Path:
         """File of the log, one line every `log_every` rounds."""
         return self.path / "log.csv"
+
+    @property
+    def answers(self) -> Path:
+        """File of what a black box answered to this process, which is needed until the run has finished."""
+        return self.path / f"black-box-{rank() + 1}{ANSWERS}"
+
+    def remove_answers(self) -> None:
+        """Delete the answers of a black box to all processes, which a finished run does not need."""
+        for file in self.path.glob(f"*{ANSWERS}"):
+            file.unlink(missing_ok=True)
 
     @property
     def finished(self) -> bool:
@@ -189,7 +200,7 @@ class RunDir:
         file = self.path / "run.json"
         if not file.exists():
             # A kill before the first whole run.json leaves the lock and a part of that file.
-            if self.path.exists() and not all(p.name in (".lock", "images") or is_temporary(p) for p in self.path.iterdir()):
+            if self.path.exists() and not all(map(_comes_first, self.path.iterdir())):
                 raise ValueError(f"{self.path} holds files that do not belong to a run; name a new folder.")
             return
         record = read_record(file)
@@ -209,6 +220,11 @@ class RunDir:
                 f"{self.path} holds another run: {key} is {was} there and {now} here"
                 f"{more}. Name a new folder, or give the same settings."
             )
+
+
+def _comes_first(path: Path) -> bool:
+    """Whether a run makes this file or folder before its record."""
+    return path.name in (".lock", "images") or path.suffix == ANSWERS or is_temporary(path)
 
 
 def _inode(file: Path) -> tuple[int, int]:

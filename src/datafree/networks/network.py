@@ -19,7 +19,7 @@ from datafree.networks.building.build import build, is_real, outline
 from datafree.networks.building.limits import FOREIGN, MAX_WEIGHTS, SCRATCH, SPARE, reason_of
 from datafree.networks.building.work import refuse_costly
 from datafree.networks.outputs import TASKS
-from datafree.networks.programs.files import BLACK_BOXES, PROGRAM
+from datafree.networks.programs.files import ASKED, BLACK_BOXES, PROGRAM
 from datafree.networks.programs.graph import parse
 from datafree.networks.programs.program import Program
 from datafree.networks.saved.weights import existing_file, parameters
@@ -117,8 +117,9 @@ class Network:
         tensors = {name: value.detach().cpu().contiguous().clone() for name, value in self.module.state_dict().items()}
         label = {LABEL: self.card.model_dump_json()}
         if self.card.architecture in BLACK_BOXES:
+            instead = "the function or the command itself" if self.card.architecture == ASKED else "its own file"
             raise ValueError(
-                f"A network that runs as {self.card.architecture} has no graph that could be kept; give its own file as the "
+                f"A network that runs as {self.card.architecture} has no graph that could be kept; give {instead} as the "
                 "teacher."
             )
         if isinstance(self.module, Program):

@@ -1,4 +1,4 @@
-"""Teachers and students from any form in which a caller gives them: a module, a `Network`, a file, a name."""
+"""Teachers and students from any form in which a caller gives them: a module, a `Network`, a file, a name, a function."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -9,16 +9,17 @@ from datafree.core.settings import Option
 from datafree.core.spec import InputSpec, Shape
 from datafree.core.spelling import parse_spelling
 from datafree.networks.architectures import ARCHITECTURES
+from datafree.networks.black_box.box import NOTE, Ask, BlackBox
 from datafree.networks.building.work import refuse_costly
 from datafree.networks.inside.sizes import shape_hint
 from datafree.networks.network import Card, Network, built
 from datafree.networks.outputs import TASKS, probe, refuse_broken
-from datafree.networks.programs.files import BLACK_BOXES, PROGRAM
+from datafree.networks.programs.files import ASKED, BLACK_BOXES, PROGRAM
 from datafree.networks.saved.weights import refuse_non_finite
 from datafree.networks.shrink.resized import behind_resizing, resized_inputs
 from datafree.networks.whole import load
 
-Source = nn.Module | Network | str | Path
+Source = nn.Module | Network | str | Path | Ask
 
 
 def as_network(
@@ -26,8 +27,11 @@ def as_network(
 ) -> Network:
     """Any form of a network, with a card; `inputs`, if given, replaces those of the card, and `role` names it in errors.
 
-    Raises `ValueError` for a file that cannot be read, a plain module without `inputs`, and a network that does not return what
-    its card says, whose weights or answers are not finite, or of which a pass costs too much (`networks/building/work.py`).
+    A function that is no module becomes a `BlackBox`.
+
+    Raises `ValueError` for a file that cannot be read, a plain module or a function without `inputs`, and a network that does
+    not return what its card says, whose weights or answers are not finite, or of which a pass costs too much
+    (`networks/building/work.py`).
     """
     if isinstance(source, str | Path):
         source = load(source, allow_code, inputs)
@@ -35,13 +39,33 @@ def as_network(
         card = source.card.model_copy(update={"inputs": inputs}) if inputs else source.card
         card.check(_checked(role, source.module, card.inputs))
         return Network(source.module, card, source.notes)
+    if isinstance(source, BlackBox):
+        if inputs not in (None, source.inputs):
+            raise ValueError(f"The black box was made for other inputs than {inputs}; leave inputs out, or make it for these.")
+        return _asked(role, source)
     if inputs is None:
+        if not isinstance(source, nn.Module):
+            raise ValueError("A plain function has no input description; pass inputs=InputSpec(shape=..., mean=..., std=...).")
         raise ValueError(
             f"A plain module has no input description; pass inputs=InputSpec(shape={shape_hint(source)}, mean=..., std=...)."
         )
+    if not isinstance(source, nn.Module):
+        return _asked(role, BlackBox(source, inputs))
     logits = _checked(role, source, inputs)
     task = TASKS[logits.dim()]
     return Network(source, Card(architecture=_class_path(source), classes=logits.shape[1], task=task, inputs=inputs))
+
+
+def _asked(role: str, box: BlackBox) -> Network:
+    logits = probe(role, box, box.inputs)
+    card = Card(architecture=ASKED, classes=logits.shape[1], task=TASKS[logits.dim()], inputs=box.inputs)
+    return Network(box, card, (NOTE,))
+
+
+def images_asked(source: Source) -> int:
+    """Images that this process sent to a black box so far; 0 for any other network, and for one that is still to be made."""
+    module = source.module if isinstance(source, Network) else source
+    return module.asked if isinstance(module, BlackBox) else 0
 
 
 def _checked(role: str, module: nn.Module, inputs: InputSpec) -> Tensor:

@@ -1,7 +1,10 @@
 """The teacher that methods use: a frozen copy that counts its queries and can be read inside."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import NoReturn
 
 import torch
@@ -10,6 +13,8 @@ from torch import Tensor, nn
 from datafree.core.modes import fastest_layout
 from datafree.core.runtime import Runtime
 from datafree.core.spec import InputSpec
+from datafree.networks.black_box.answers import Answers
+from datafree.networks.black_box.box import BlackBox
 from datafree.networks.building.limits import FOREIGN
 from datafree.networks.inside.folding import fold_batch_norms
 from datafree.networks.outputs import explained, kind_of_outputs, logits_of, noise_for, probe, refusal
@@ -46,6 +51,7 @@ class Teacher(nn.Module):
         super().__init__()
         self.network = fastest_layout(copy.deepcopy(network).to(runtime.device)).requires_grad_(False)
         self.inputs, self.runtime = inputs, runtime
+        self._answers: Answers | None = None
         self.eval()
         probe("teacher", self.network, inputs)
         with explained("teacher", self.network, inputs):
@@ -66,7 +72,7 @@ class Teacher(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.runtime.counters.teacher_queries += len(x)
         try:
-            return _answer(self.network(x))
+            return self._answers(x) if self._answers else _answer(self.network(x))
         except FOREIGN as error:
             self._explain(error)
 
@@ -74,7 +80,7 @@ class Teacher(nn.Module):
         """Logits for x from the folded network; with `readable` it is not compiled, so that layers of `folded` can be read."""
         self.runtime.counters.teacher_queries += len(x)
         try:
-            return _answer((self.folded if readable else self._compiled)(x))
+            return self._answers(x) if self._answers else _answer((self.folded if readable else self._compiled)(x))
         except FOREIGN as error:
             self._explain(error)
 
@@ -94,7 +100,26 @@ class Teacher(nn.Module):
 
     @cached_property
     def _compiled(self) -> nn.Module:
-        return self.runtime.compiled(self.folded)
+        return self.network if isinstance(self.network, BlackBox) else self.runtime.compiled(self.folded)
+
+    @contextmanager
+    def keeping_answers(self, file: Path, since: int = 0) -> Iterator[None]:
+        """Inside, a black box is asked once for each image, also by an earlier session whose answers are in `file`; any other
+        teacher is asked as ever. `since`: images that it had been asked before this run. Raises `OSError` as `Answers` does.
+        """
+        if not isinstance(self.network, BlackBox):
+            yield
+            return
+        self._answers = Answers(file, self.network, since)
+        try:
+            yield
+        finally:
+            self._answers.close()
+            self._answers = None
+
+    def questions(self) -> dict[str, float]:
+        """Of a black box whose answers are kept: images sent to it, in this process, and answers that came from the file."""
+        return {"images_sent": self._answers.asked, "answers_reused": self._answers.reused} if self._answers else {}
 
     def train(self, mode: bool = True) -> "Teacher":
         super().train(False)

@@ -29,7 +29,7 @@ def model_card(card: Card, record: Mapping[str, Any]) -> str:
     teacher, student = record["teacher"], record["student"]
     facts = {
         "method": f"`{identity['method']['name']}`; {record['source']}",
-        "teacher": f"{teacher['parameters']:,} weights, SHA-256 of its weights `{identity['teacher']}`",
+        "teacher": f"{_seen(teacher['parameters'])} `{identity['teacher']}`",
         "student": f"`{card.architecture}`, {student['parameters']:,} weights, SHA-256 `{student['sha256']}`",
         "inputs": f"{card.inputs}, mean {_numbers(card.inputs.mean)}, std {_numbers(card.inputs.std)}, of pixels in [0, 1]",
         "classes": str(card.classes),
@@ -86,6 +86,11 @@ def _good(provenance: Mapping[str, Any], results: Mapping[str, Any]) -> str:
                 f"{teacher:.2f} %. They judged the last student and did nothing else."
             )
     return "How good it is on real images was not measured."
+
+
+def _seen(weights: int) -> str:
+    """What the record's hash of the teacher is of."""
+    return f"{weights:,} weights, SHA-256 of its weights" if weights else "a black box, SHA-256 of some of its answers"
 
 
 def _name(source: object) -> str:

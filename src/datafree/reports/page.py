@@ -94,8 +94,8 @@ def _time(results: Mapping[str, Any]) -> list[tuple[str, str, float]]:
 
 
 def _size(student: int, teacher: int) -> str:
-    if not teacher:  # a black box
-        return f"The student has {student:,} weights; its teacher does not show how many it has."
+    if not teacher:
+        return f"The student has {student:,} weights; its teacher's are not known."
     times = f"{teacher / max(1, student):.1f} times fewer than" if student < teacher else "no fewer than"
     return f"The student has {student:,} weights, {times} its teacher's {teacher:,}."
 

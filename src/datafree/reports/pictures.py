@@ -45,8 +45,7 @@ def evaluation_sheet(problem: Problem, data: Labelled) -> Sheet:
 
 
 def _mask(problem: Problem, network: nn.Module, pixels: Tensor) -> Tensor:
-    device = next(network.parameters()).device
-    return predictions(network, pixels, problem.inputs, device)
+    return predictions(network, pixels, problem.inputs, problem.teacher.runtime.device)
 
 
 def _rows(images: Tensor, *others: Tensor) -> Tensor:

@@ -10,13 +10,13 @@ from datafree.core.filetypes import file_type
 from datafree.networks.programs.archive import is_exported
 from datafree.networks.programs.batch import freed
 from datafree.networks.programs.exported import read_exported
-from datafree.networks.programs.onnx_file import BlackBox, read_onnx
+from datafree.networks.programs.onnx_file import Session, read_onnx
 from datafree.networks.programs.program import Program
 from datafree.networks.programs.scripted import Scripted, is_scripted, read_scripted
 
 EXPORTED, SCRIPTED, ONNX = "program of torch.export", "TorchScript", "ONNX file"
-PROGRAM, AS_IT_IS, BOXED = "program", "torchscript", "onnx"  # what a card calls them
-BLACK_BOXES = (AS_IT_IS, BOXED)  # those that are not written to network files
+PROGRAM, AS_IT_IS, BOXED, ASKED = "program", "torchscript", "onnx", "black-box"  # what a card calls them
+BLACK_BOXES = (AS_IT_IS, BOXED, ASKED)  # those that are not written to network files; the last one is a function
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def _exported(path: Path) -> Found:
 
 def _onnx(path: Path) -> Found:
     module, shape, images, norms = read_onnx(path)
-    if isinstance(module, BlackBox):
+    if isinstance(module, Session):
         lack = "no gradient reaches its inputs, so only images that need none can be used, those of procedural and stored"
         return Found(module, BOXED, shape, (ONNX, f"run by onnxruntime as a black box ({module.reason}): {lack}"))
     folded = "its batch norms, if it had any, are folded into its convolutions, so no method can match their statistics"

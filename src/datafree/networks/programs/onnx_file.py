@@ -24,7 +24,7 @@ from datafree.networks.programs.simulate import TooLarge
 ANY = 13  # images for which a network that takes any number is converted: a number that no size has by chance
 
 
-class BlackBox(nn.Module):
+class Session(nn.Module):
     """A network that onnxruntime runs, without gradients. `reason` says why it is no program.
 
     `images` is the number that it takes at once, None for any.
@@ -37,9 +37,10 @@ class BlackBox(nn.Module):
         digest = bytearray(hashlib.sha256(path.read_bytes()).digest())
         self.register_buffer("digest", torch.frombuffer(digest, dtype=torch.uint8).clone())  # by which runs know the teacher
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "BlackBox":
-        copied = copy.copy(self)
-        copied._buffers = dict(self._buffers)
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Session":
+        memo[id(self.session)] = self.session  # which cannot be copied, and never changes
+        copied = Session.__new__(Session)
+        copied.__dict__ = copy.deepcopy(self.__dict__, memo)
         return copied
 
     def forward(self, x: Tensor) -> Tensor:
@@ -73,7 +74,7 @@ def _package(name: str) -> Any:
 
 
 def read_onnx(path: Path) -> tuple[nn.Module, tuple[int, ...], int | None, int]:
-    """The network in an ONNX file, a `Program` or a `BlackBox`; the shape of one image; the fixed number of images; its norms.
+    """The network in an ONNX file, a `Program` or a `Session`; the shape of one image; the fixed number of images; its norms.
 
     Nothing in the file is code. Raises `ValueError`, a sentence's middle, if it cannot be served.
     """
@@ -92,7 +93,7 @@ def read_onnx(path: Path) -> tuple[nn.Module, tuple[int, ...], int | None, int]:
     except TooLarge:
         raise
     except ValueError as error:
-        return BlackBox(path, images, str(error)), shape, None, norms
+        return Session(path, images, str(error)), shape, None, norms
     return program, shape, images, norms
 
 
@@ -120,7 +121,7 @@ def _program(onnx: Any, model: Any, tensors: dict[str, Tensor], name: str, shape
 def _refuse_other(program: Program, path: Path, images: int | None) -> None:
     """Raise `NotServed` if the program's answers differ from those of onnxruntime, where it is installed."""
     try:
-        box = BlackBox(path, images, "")
+        box = Session(path, images, "")
     except ValueError:
         return
     x = torch.randn(2, *program.graph.shape, generator=torch.Generator().manual_seed(0))

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from itertools import chain
 
 from datafree.core.modes import fastest_layout
 from datafree.core.spec import Shape
+from datafree.networks.building.limits import MAX_WEIGHTS
 from datafree.networks.inside.cost import latency_ms, multiply_adds
 from datafree.networks.network import Network
 from datafree.networks.outputs import explained
@@ -52,7 +54,7 @@ class Chooser:
         say: Callable[[str], None] = lambda sentence: None,
     ):
         self.teacher, self.say = teacher, say
-        self.search = Search(teacher.card, parameters(teacher.module), resized_to, allow_code)
+        self.search = Search(teacher.card, parameters(teacher.module) or MAX_WEIGHTS, resized_to, allow_code)
         self.variants = list(_unique(chain(variants_here(teacher.card), variants_elsewhere(teacher.card))))
         self._sized: dict[tuple[bool, bool], list[Candidate]] = {}
 
@@ -61,6 +63,7 @@ class Chooser:
 
         Raises `ValueError`, with the nearest candidate, if none is as small as that.
         """
+        request.refuse_unknown(parameters(self.teacher.module))
         if request.pruned:
             return self.pruned(request)
         search = dataclasses.replace(self.search, batch=request.batch)
@@ -108,6 +111,8 @@ class Chooser:
 
     def _cost_of_teacher(self, request: Request) -> float:
         module, inputs = self.teacher.module, self.teacher.card.inputs
+        if not parameters(module):
+            return math.inf
         if request.kind == "compute":
             with explained("teacher", module, inputs):
                 return multiply_adds(module, inputs)

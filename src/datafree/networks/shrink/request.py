@@ -43,6 +43,14 @@ class Request:
             )
         return limit
 
+    def refuse_unknown(self, weights: int) -> None:
+        """Raise `ValueError` if the size is relative to a teacher without `weights`: those of a black box are not known."""
+        if (self.relative or self.pruned) and not weights:
+            raise ValueError(
+                f"The size {self.text} is relative to the teacher's, and the weights of a black box are not known; name an "
+                "architecture, --student resnet20-half, or a size by itself, as 2MB or 5ms."
+            )
+
     def amount(self, value: float) -> str:
         """`value` of this kind, for a person."""
         at = f" at batch {self.batch}" if self.batch > 1 else ""

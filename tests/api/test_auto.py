@@ -16,6 +16,7 @@ from datafree.cli import main
 from datafree.core.runtime import Precision, Runtime
 from datafree.engine import loop
 from datafree.engine.method import Problem
+from datafree.networks.inside import cost
 from datafree.networks.inside.cost import seconds_by_precision
 from datafree.networks.teacher import Teacher
 from datafree.recipes import auto
@@ -149,7 +150,7 @@ def test_the_faster_precision_is_taken_on_a_cpu_and_kept_on_resume(
     tmp_path: Path, taught: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def precision(faster: float, precision: Precision = "auto", out: str = "") -> str:
-        monkeypatch.setattr(auto, "seconds_by_precision", lambda *_: {"fp32": faster, "bf16": 1.0})
+        monkeypatch.setattr(cost, "seconds_by_precision", lambda *_: {"fp32": faster, "bf16": 1.0})
         folder = tmp_path / (out or f"{faster}{precision}")
         distill(taught, TINY, out=folder, device="cpu", precision=precision, budget="2s", quiet=True)
         return str(json.loads((folder / "run.json").read_text())["identity"]["precision"])

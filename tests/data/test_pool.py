@@ -141,7 +141,7 @@ def test_a_cut_a_foreign_and_a_missing_file_are_refused_in_words(tmp_path: Path)
         ("cut.safetensors", whole[:-20], "cut short"),
         ("head.safetensors", whole[:30], "cut short"),
         ("text.safetensors", b"hello, this is text", "not a safetensors"),
-        ("empty.safetensors", b"", "not a safetensors"),
+        ("empty.safetensors", b"", "is an empty file, not a transfer set"),
         ("text.npz", b"hello", "not a plain .npz"),
     ]:
         (tmp_path / name).write_bytes(content)

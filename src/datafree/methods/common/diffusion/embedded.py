@@ -13,6 +13,7 @@ from datafree.core.modes import fastest_layout
 from datafree.core.runtime import Runtime
 from datafree.core.spec import InputSpec
 from datafree.core.state import Counter, Stateful
+from datafree.core.terminal import silent
 from datafree.methods.common.diffusion.diffuser import Diffuser, Diffusion, import_package
 
 SLICE = 50  # training steps in a slice, after which a run can save
@@ -30,9 +31,11 @@ class Embedded(Diffuser):
         diffusers = import_package("diffusers")
         self.settings, self.runtime = settings, runtime
         schedule = {"num_train_timesteps": LEVELS, "beta_schedule": "squaredcos_cap_v2", "timestep_spacing": "trailing"}
-        self.scheduler = diffusers.DDIMScheduler(**schedule)
+        with silent():  # it loads its modules here, and others', which warn of each other
+            self.scheduler = diffusers.DDIMScheduler(**schedule)
+            network = _unet(diffusers, inputs.shape, settings.width)
         self.scheduler.set_timesteps(settings.steps)
-        self.network = fastest_layout(_unet(diffusers, inputs.shape, settings.width).to(runtime.device)).train()
+        self.network = fastest_layout(network.to(runtime.device)).train()
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))
         self.trainable = parallel(self.network)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), settings.lr, fused=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 from datafree.core.runtime import Runtime
 from datafree.core.settings import first_line
 from datafree.core.spec import InputSpec
+from datafree.core.terminal import silent
 from datafree.methods.common.diffusion.diffuser import Diffuser, Diffusion, import_package
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # arXiv 2103.00020, its code
@@ -112,7 +113,8 @@ def _load(settings: Diffusion) -> tuple[Any, bool]:
     except (OSError, ValueError, KeyError) as error:
         raise _unreadable(settings.pipeline, error) from error
     is_variation = kind == VARIATION
-    family = getattr(diffusers, VARIATION) if is_variation else diffusers.AutoPipelineForImage2Image
+    with silent():  # it loads its modules here, and others', which warn of each other
+        family = getattr(diffusers, VARIATION) if is_variation else diffusers.AutoPipelineForImage2Image
     return _from_pretrained(family, settings.pipeline, revision), is_variation
 
 

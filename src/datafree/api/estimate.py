@@ -1,16 +1,17 @@
 """The function `estimate`: how good a student is, without a single real image."""
 
+import contextlib
 import copy
 import time
 from collections.abc import Collection
 from pathlib import Path
 
-from datafree.core.runtime import Runtime, find_device
+from datafree.core.runtime import Runtime, find_device, one_thread
 from datafree.core.spec import InputSpec
 from datafree.engine.progress import print_line
 from datafree.estimation.conclusion import Estimate, conclude
 from datafree.estimation.fitted import fitted
-from datafree.estimation.probes import FEWEST, MOST, Probes, kept_probes, make_probes, precision_for, seconds_for
+from datafree.estimation.probes import FEWEST, MOST, Probes, is_small, kept_probes, make_probes, precision_for, seconds_for
 from datafree.estimation.readings import read
 from datafree.networks.network import Network
 from datafree.networks.outputs import gradient_arrives
@@ -78,7 +79,9 @@ def estimated(
     accuracy = accuracy if accuracy is not None or validation is None else validation.accuracy
     probes = kept_probes(file, teacher) if file else None
     if probes is None:
-        made = _made(teacher, seconds, runtime, quiet)
+        # Several threads only wait for each other over the small tensors of a small network.
+        with one_thread() if is_small(teacher) else contextlib.nullcontext():
+            made = _made(teacher, seconds, runtime, quiet)
         if isinstance(made, str):
             return Estimate(fitted().version, None, accuracy, unknown=made)
         probes = made

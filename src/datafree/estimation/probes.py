@@ -83,14 +83,18 @@ def seconds_for(network: Network, images: int, runtime: Runtime) -> float:
     return images / few * (sum(STAGES.values()) * step + (EACH["procedural"] + len(STAGES)) * drawing)
 
 
+def is_small(network: Network) -> bool:
+    """Whether a pass is so little work that neither several threads nor bf16 make it faster."""
+    return multiply_adds(network.module, network.card.inputs) < HEAVY
+
+
 def precision_for(network: Network, device: torch.device) -> Precision:
     """The precision in which probes are made: not by a measurement, so that the same machine always makes the same."""
     if device.type != "cpu":
         return "auto"
     # Of torch 2.10 and later; earlier ones do not say what a CPU can do.
     able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    large = multiply_adds(network.module, network.card.inputs) >= HEAVY
-    return "bf16" if large and (able.get("avx512_bf16") or able.get("amx_bf16")) else "fp32"
+    return "bf16" if not is_small(network) and (able.get("avx512_bf16") or able.get("amx_bf16")) else "fp32"
 
 
 def _problem(network: Network, runtime: Runtime) -> Problem:
